@@ -1,0 +1,45 @@
+"""Waiting for the first of many tasks; see ``pending.pyx``."""
+from libc.stdint cimport int64_t
+
+from microkernel.task cimport Ref
+
+
+cdef extern from "pythread.h":
+    ctypedef void *PyThread_type_lock
+    PyThread_type_lock PyThread_allocate_lock()
+    void PyThread_free_lock(PyThread_type_lock lock)
+    void PyThread_release_lock(PyThread_type_lock lock) nogil
+    int PyThread_acquire_lock(PyThread_type_lock lock, int wait) nogil
+    ctypedef enum PyLockStatus:
+        PY_LOCK_FAILURE
+        PY_LOCK_ACQUIRED
+        PY_LOCK_INTR
+    PyLockStatus PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds,
+                                             int interruptible) nogil
+
+
+cdef class Doorbell:
+    cdef PyThread_type_lock lock
+    cdef bint asleep
+    cdef int ring(self) except -1
+    cdef int sleep(self, int64_t until_ns) except -1
+    cdef int awake_in_time(self) noexcept
+
+
+cdef class Completions:
+    cdef readonly list done
+    cdef size_t taken
+    cdef size_t needed
+    cdef bint alive
+    cdef Doorbell bell
+    cdef int watch(self, Ref task) except -1
+    cdef int complete(self, Ref task) except -1
+    cdef size_t available(self) noexcept
+
+
+cdef class Pending:
+    cdef dict positions
+    cdef Completions completions
+
+
+cdef int64_t monotonic_ns() noexcept nogil

@@ -1,0 +1,150 @@
+"""Waiting for the first of many tasks, at a cost that goes with the completions, not with the tasks.
+
+A ``Pending`` registers once with each of its tasks; a task that ends puts itself on the list of
+completions and rings only when as many have ended as the waiter needs. Taking 10,000 tasks one by
+one so costs 10,000 steps, not 10,000 scans.
+"""
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int64_t
+
+from microkernel.task cimport DONE, Ref
+
+cdef extern from "<time.h>":
+    cdef struct timespec:
+        long tv_sec
+        long tv_nsec
+    int CLOCK_MONOTONIC
+    int clock_gettime(int clock, timespec *now) nogil
+
+cdef enum:
+    PRUNED_FROM = 16    # a task watched by so many looks whether some have given up
+
+
+cdef int64_t monotonic_ns() noexcept nogil:
+    """The clock that deadlines are measured by; never a recorded input."""
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <int64_t>now.tv_sec * 1000000000 + now.tv_nsec
+
+
+cdef class Doorbell:
+    """One sleeping thread and whoever wakes it; all flags change under the GIL."""
+
+    def __cinit__(self):
+        self.lock = PyThread_allocate_lock()
+        if self.lock == NULL:
+            raise MemoryError()
+        PyThread_acquire_lock(self.lock, 1)
+
+    def __dealloc__(self):
+        if self.lock != NULL:
+            PyThread_free_lock(self.lock)
+
+    cdef int ring(self) except -1:
+        if self.asleep:
+            self.asleep = False
+            PyThread_release_lock(self.lock)
+        return 0
+
+    cdef int sleep(self, int64_t until_ns) except -1:
+        """Sleep until rung, or until the monotonic time ``until_ns`` (0: for ever).
+
+        Returns 1 when rung and 0 when the time was up. Signals are handled meanwhile, so Ctrl-C
+        raises here.
+        """
+        cdef PyLockStatus status
+        cdef long long microseconds
+        self.asleep = True
+        try:
+            while True:
+                microseconds = -1
+                if until_ns:
+                    microseconds = (until_ns - monotonic_ns() + 999) // 1000
+                    if microseconds < 0:
+                        microseconds = 0
+                with nogil:
+                    status = PyThread_acquire_lock_timed(self.lock, microseconds, 1)
+                if status == PY_LOCK_ACQUIRED:
+                    return 1
+                if status == PY_LOCK_INTR:
+                    PyErr_CheckSignals()
+                elif until_ns and monotonic_ns() >= until_ns:
+                    return self.awake_in_time()
+        except BaseException:
+            self.awake_in_time()
+            raise
+
+    cdef int awake_in_time(self) noexcept:
+        """Take back the wish to be woken; 1 when somebody had rung just now."""
+        if self.asleep:
+            self.asleep = False
+            return 0
+        PyThread_acquire_lock(self.lock, 0)
+        return 1
+
+
+cdef class Completions:
+    """The tasks of a set that have ended, in the order in which they did."""
+
+    def __cinit__(self):
+        self.done = []
+        self.alive = True
+        self.bell = Doorbell()
+
+    cdef size_t available(self) noexcept:
+        return len(self.done) - self.taken
+
+    cdef int watch(self, Ref task) except -1:
+        if task.state >= DONE:
+            self.done.append(task)
+            return 0
+        if task.waiters is None:
+            task.waiters = [self]
+            return 0
+        if len(task.waiters) >= PRUNED_FROM and len(task.waiters) & (len(task.waiters) - 1) == 0:
+            task.waiters = [waiter for waiter in task.waiters
+                            if type(waiter) is not Completions or (<Completions>waiter).alive]
+        task.waiters.append(self)
+        return 0
+
+    cdef int complete(self, Ref task) except -1:
+        if self.alive:
+            self.done.append(task)
+            if self.available() >= self.needed:
+                self.bell.ring()
+        return 0
+
+
+cdef class Pending:
+    """Tasks that have not been taken yet: what ``Kernel.wait`` returns, and takes again.
+
+    Iterates over the tasks in the order in which they were given.
+    """
+
+    def __cinit__(self, refs):
+        self.positions = {}
+        self.completions = Completions()
+        for ref in refs:
+            if type(ref) is not Ref:
+                raise TypeError(f"wait takes references, not {type(ref).__qualname__}")
+            if ref not in self.positions:
+                self.positions[ref] = len(self.positions)
+                self.completions.watch(ref)
+
+    def __dealloc__(self):
+        # The tasks still list the completions; they drop them when they end or are pruned.
+        if self.completions is not None:
+            self.completions.alive = False
+            self.completions.done = None
+
+    def __len__(self):
+        return len(self.positions)
+
+    def __iter__(self):
+        return iter(self.positions)
+
+    def __contains__(self, ref):
+        return ref in self.positions
+
+    def __repr__(self):
+        return f"<Pending {len(self.positions)} tasks, {self.completions.available()} of them done>"

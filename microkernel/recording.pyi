@@ -1,0 +1,5 @@
+from microkernel.event_sink import EventSink
+
+class Recording:
+    mode: str
+    def __init__(self, sink: EventSink) -> None: ...

@@ -1,0 +1,330 @@
+"""The task record: what was submitted, where it stands, and what its children and inputs are counted by.
+
+A ``Ref`` is the record and at once the handle that the program holds, so that a task costs one
+allocation. Which task the code at hand runs in is found through a thread-local pointer for
+functions and a context variable for coroutines, which leave and re-enter their thread; whichever
+is nested deeper is the one that runs.
+"""
+import asyncio
+import inspect
+import sys
+from contextvars import ContextVar
+from hashlib import blake2b
+from types import CodeType
+
+from cpython.ref cimport PyObject
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy
+
+from microkernel.ids cimport id_to_bytes, name_hash
+from microkernel.values cimport Writer
+
+cdef extern from "pythread.h":
+    unsigned long PyThread_get_thread_ident() nogil
+
+cdef extern from *:
+    """
+    #include <string.h>
+    static __thread PyObject *srds_running = NULL;
+    static int srds_coroutines = 0;
+
+    /* Not a cryptographic hash: a collision only leaves a gap in the ordinals, the same gap live
+       and in replay. */
+    static inline uint64_t srds_region_hash(const unsigned char *p, size_t n) {
+        uint64_t h = 0x9e3779b97f4a7c15ULL ^ n, word;
+        for (; n >= 8; p += 8, n -= 8) {
+            memcpy(&word, p, 8);
+            h = (h ^ word) * 0xff51afd7ed558ccdULL; h ^= h >> 32;
+        }
+        word = 0;
+        memcpy(&word, p, n);
+        h = (h ^ word) * 0xc4ceb9fe1a85ec53ULL;
+        return h ^ (h >> 29);
+    }
+    """
+    PyObject *srds_running
+    int srds_coroutines
+    uint64_t srds_region_hash(const unsigned char *p, size_t n) noexcept nogil
+
+cdef enum:
+    SCANNED = 32    # inputs numbered by scanning; beyond, by a dictionary
+
+cdef object _running_coroutine = ContextVar("microkernel.task", default=None)
+
+
+cdef unsigned long thread_ident() noexcept nogil:
+    return PyThread_get_thread_ident()
+
+
+cdef Ref current():
+    """The task that the calling code runs in, or None."""
+    cdef PyObject *here = srds_running
+    if srds_coroutines:
+        there = _running_coroutine.get()
+        if there is not None and (here == NULL or (<Ref>there).depth > (<Ref>here).depth):
+            return <Ref>there
+    if here == NULL:
+        return None
+    return <Ref>here
+
+
+cdef Ref enter(Ref task):
+    """Make ``task`` the one that this thread runs; give what is returned to ``leave``."""
+    global srds_running
+    cdef PyObject *previous = srds_running
+    srds_running = <PyObject *>task
+    return <Ref>previous if previous != NULL else None
+
+
+cdef void leave(Ref previous) noexcept:
+    # The previous task is kept alive by the frame that runs it, further up this thread's stack.
+    global srds_running
+    srds_running = NULL if previous is None else <PyObject *>previous
+
+
+cdef object enter_coroutine(Ref task):
+    global srds_coroutines
+    token = _running_coroutine.set(task)
+    srds_coroutines += 1
+    return token
+
+
+cdef int leave_coroutine(object token) except -1:
+    global srds_coroutines
+    srds_coroutines -= 1
+    _running_coroutine.reset(token)
+    return 0
+
+
+cdef class Boundary:
+    """The door that a task's inputs come through; ``mode`` is "live", "recording" or "replaying".
+
+    ``exchange`` returns one input, by calling ``fetch`` or from a record. ``keep`` notes one that
+    was obtained already. ``recorded`` is the recorded input in a replay and None elsewhere. All are
+    called by the task that reads. ``on_input`` is called with each input, when it is not None.
+    """
+
+    cdef object exchange(self, Ref task, str kind, str source, object key, object fetch):
+        return fetch()
+
+    cdef object keep(self, Ref task, str kind, str source, object key, object value):
+        return value
+
+    cdef object recorded(self, Ref task, str kind, str source, object key):
+        return None
+
+
+cdef class DecisionScope:
+    """What the tasks of one decision share."""
+
+    def __dealloc__(self):
+        free(self.tasks.data)
+
+
+cdef class Function:
+    """What the kernel knows of a callable: its name, the digest of its code, how it is called."""
+
+    def __cinit__(self, call):
+        self.call = call
+        inner = inspect.unwrap(call)
+        module = getattr(inner, "__module__", None) or "builtins"
+        self.name = f"{module}:{getattr(inner, '__qualname__', type(inner).__qualname__)}"
+        self.hash = name_hash(self.name)
+        self.is_async = inspect.iscoroutinefunction(call)
+        self.code = code_digest(inner)
+        self.versions = None
+
+
+def code_digest(function):
+    """16 bytes that change when the code of ``function`` does (its own code, not what it calls).
+
+    They also change with the Python version, because byte code does. A callable without byte code
+    has the digest of its name.
+    """
+    digest = blake2b(digest_size=16)
+    function = getattr(function, "__func__", function)
+    code = getattr(function, "__code__", None)
+    if code is None:
+        digest.update(repr(getattr(function, "__qualname__", type(function))).encode())
+    else:
+        _add_code(digest, code)
+        # Defaults are part of what a function does; values without a stable text are left out.
+        for value in (getattr(function, "__defaults__", None) or ()):
+            if isinstance(value, (int, float, str, bytes, type(None))):
+                digest.update(repr(value).encode())
+    return digest.digest()
+
+
+cdef _add_code(digest, code):
+    digest.update(code.co_code)
+    digest.update(repr((code.co_names, code.co_varnames, code.co_freevars)).encode())
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            _add_code(digest, constant)
+        elif isinstance(constant, frozenset):
+            digest.update(repr(sorted(map(repr, constant))).encode())
+        else:
+            digest.update(repr(constant).encode())
+
+
+cdef class Ref:
+    """A task and the promise of its result. Made by ``Kernel.submit`` and ``Kernel.put``.
+
+    A reference given as an argument to another task is replaced by its result; ``await ref``
+    waits in a coroutine; ``kernel.get(ref)`` waits in a function.
+    """
+
+    def __dealloc__(self):
+        if self.ledger != NULL:
+            free(self.ledger.writer.data)
+            free(self.ledger.hashes)
+            free(self.ledger)
+
+    @property
+    def task_id(self):
+        """The task's 16 bytes."""
+        return id_to_bytes(self.id)
+
+    @property
+    def parent_id(self):
+        """The id of the task that submitted this one, or of the run."""
+        return id_to_bytes(self.parent)
+
+    @property
+    def name(self):
+        """``module:qualified name`` of the function."""
+        return self.function.name
+
+    @property
+    def decision_id(self):
+        """The 16 bytes of the decision that the task belongs to, or None."""
+        return None if self.scope is None else id_to_bytes(self.scope.decision)
+
+    @property
+    def done(self):
+        """Whether the result, or the error, is there."""
+        return self.state >= DONE
+
+    @property
+    def failed(self):
+        """Whether the task ended with an error."""
+        return self.state == FAILED
+
+    @property
+    def subject(self):
+        """Whom the decision is about, as given when it was opened; None outside a decision."""
+        return None if self.scope is None else self.scope.subject
+
+    @property
+    def mode(self):
+        """"live", "recording", "replaying", or None outside a decision."""
+        return None if self.scope is None else self.scope.boundary.mode
+
+    @property
+    def cancel_requested(self):
+        """Whether somebody asked for this task to stop; long tasks may look at it."""
+        return bool(self.interrupted)
+
+    def __repr__(self):
+        state = ("waiting", "ready", "running", "done", "failed")[self.state]
+        return f"<Ref {self.name} {id_to_bytes(self.id).hex()} {state}>"
+
+    def __await__(self):
+        return self.kernel.wait_async(self).__await__()
+
+    cdef Ledger *open_ledger(self) except NULL:
+        if self.ledger == NULL:
+            self.ledger = <Ledger *>calloc(1, sizeof(Ledger))
+            if self.ledger == NULL:
+                raise MemoryError()
+        return self.ledger
+
+    cdef uint64_t next_ordinal(self, const unsigned char *region, size_t n) except? 0xffffffffffffffff:
+        """How often the task has read this (kind, source, key) before."""
+        cdef Ledger *ledger = self.open_ledger()
+        cdef uint64_t hash = srds_region_hash(region, n), ordinal = 0
+        cdef size_t i
+        cdef uint64_t *grown
+        if ledger.length >= SCANNED:
+            return self.next_ordinal_of_many(hash)
+        for i in range(ledger.length):
+            ordinal += ledger.hashes[i] == hash
+        if ledger.length == ledger.capacity:
+            grown = <uint64_t *>realloc(ledger.hashes, (ledger.capacity + 8) * sizeof(uint64_t))
+            if grown == NULL:
+                raise MemoryError()
+            ledger.hashes = grown
+            ledger.capacity += 8
+        ledger.hashes[ledger.length] = hash
+        ledger.length += 1
+        return ordinal
+
+    cdef uint64_t next_ordinal_of_many(self, uint64_t hash) except? 0xffffffffffffffff:
+        cdef Ledger *ledger = self.ledger
+        cdef size_t i
+        counts = self.extra("ordinals", dict)
+        if not counts:
+            for i in range(ledger.length):
+                counts[ledger.hashes[i]] = counts.get(ledger.hashes[i], 0) + 1
+        ordinal = counts.get(hash, 0)
+        counts[hash] = ordinal + 1
+        return ordinal
+
+    cdef uint64_t next_child(self) except? 0xffffffffffffffff:
+        """The index of the next child: lane << 32 | count, a lane for each submitting thread
+        or coroutine, in the order in which they first submit."""
+        cdef object lane = None
+        if self.function is not None and self.function.is_async:
+            try:
+                lane = asyncio.current_task()
+            except RuntimeError:
+                lane = None
+            owner = self.extra("owner", object)
+            if lane is owner:
+                lane = None
+        elif PyThread_get_thread_ident() != self.thread:
+            lane = PyThread_get_thread_ident()
+        if lane is None:
+            self.children += 1
+            return self.children - 1
+        lanes = self.extra("lanes", dict)
+        index, count = lanes.get(lane, (len(lanes) + 1, 0))
+        lanes[lane] = (index, count + 1)
+        return <uint64_t>index << 32 | <uint64_t>count
+
+    cpdef object extra(self, str name, object make):
+        """What only few tasks need, made on first use."""
+        if self.extras is None:
+            self.extras = {}
+        try:
+            return self.extras[name]
+        except KeyError:
+            value = self.extras[name] = make()
+            return value
+
+
+def watched_task():
+    """The task that the calling code runs in, if its inputs are recorded or replayed; else None."""
+    cdef Ref task = current()
+    if task is None or task.scope is None or not (task.scope.recorded or task.scope.replayed):
+        return None
+    return None if task.fetching == PyThread_get_thread_ident() else task
+
+
+def unwatched(function):
+    """``function()``, with nothing that it reads taken for an input of the running task."""
+    cdef Ref task = current()
+    if task is None:
+        return function()
+    cdef unsigned long outer = task.fetching
+    task.fetching = PyThread_get_thread_ident()
+    try:
+        return function()
+    finally:
+        task.fetching = outer
+
+
+def current_task():
+    """The task that the calling code runs in, as its ``Ref``; None outside any task."""
+    return current()
