@@ -17,6 +17,7 @@ from enclave.keys import SigningKey
 from microkernel.events import INPUT
 from timemachine.errors import JournalError, JournalWriteError
 from timemachine.journal import Journal, JournalSettings, Reader, open_log, verify
+from timemachine.journal.ring_file import remove_ring
 
 KEY = SigningKey.generate("example.org/store")
 QUIET = JournalSettings(ring_bytes=1 << 18, checkpoint_seconds=3600)
@@ -202,3 +203,5 @@ os.kill(os.getpid(), 9)
     subprocess.run([sys.executable, "-c", program, str(store)], timeout=60, check=False)
     with read_only(store):
         assert numbers(store) == list(range(10))
+    for log in store.iterdir():
+        remove_ring(log)

@@ -364,6 +364,7 @@ if child == 0:
         except JournalLocked:
             continue  # the system is still closing the parent's files
         print("size", again.size, again.recovery.ring, flush=True)
+        again.close()
         break
     os._exit(0)
 journal.append_event(INPUT, b"parent again")
