@@ -173,22 +173,29 @@ class Predictions:
         return self.replica.predict(row.reshape(1, -1)).reshape(-1)
 
     def _again(self, recorded: Recorded) -> NDArray[Any]:
-        exactness = self.replica.model.exactness
-        if exactness in (ExactnessClass.INVARIANT, ExactnessClass.UNSTABLE):
-            return self._alone(recorded.row)
+        """The recorded row's output, from its whole batch.
+
+        An invariant model needs only the row; but the class was measured on a sample, the batch is
+        at hand, and computing it once serves all its rows.
+        """
+        invariant = self.replica.model.exactness == ExactnessClass.INVARIANT
         known = self._recomputed
         if known is None or known[0] != recorded.batch:
-            batch = self._find(recorded)
+            batch = self._find(recorded, required=not invariant)
+            if batch is None:
+                return self._alone(recorded.row)
             known = self._recomputed = (batch.id, self.replica.predict(batch.rows))
         output: NDArray[Any] = known[1][recorded.position].copy()
         return output
 
-    def _find(self, recorded: Recorded) -> Batch:
+    def _find(self, recorded: Recorded, *, required: bool) -> Batch | None:
         model = self.replica.model
         batch = None
         if self._batches is not None and recorded.home is not None:
             batch = self._batches(recorded.home, recorded.batch)
         if batch is None:
+            if not required:
+                return None
             raise ServingError(
                 f"the batch {recorded.batch.hex()} of model {model.name!r} is not at hand",
                 what=recorded.batch.hex(),
