@@ -18,26 +18,25 @@ TRACE = os.environ.get("SRDS_CYTHON_TRACE") == "1"
 JOBS = min(2, os.cpu_count() or 1)
 
 
-def files(suffix: str) -> list[str]:
-    return sorted(path.as_posix() for name in PACKAGES for path in Path(name).rglob(f"*{suffix}"))
-
-
-def extension(source: str, headers: list[str]) -> Extension:
+def extension(source: Path) -> Extension:
+    folder = source.parent
     return Extension(
-        source.removesuffix(".pyx").replace("/", "."),
-        [source],
-        include_dirs=[".", os.path.dirname(source)],
-        depends=headers,
+        ".".join(source.with_suffix("").parts),
+        [source.as_posix()],
+        include_dirs=[".", folder.as_posix()],
+        # Headers include one another, which Cython does not see.
+        depends=sorted(header.as_posix() for header in folder.glob("*.h")),
         define_macros=[("CYTHON_TRACE_NOGIL", "1")] if TRACE else [],
-        extra_compile_args=["-O3", "-fvisibility=hidden"],
+        # A header serves several modules, and none of them uses all of it.
+        extra_compile_args=["-O3", "-fvisibility=hidden", "-Wno-unused-function"],
     )
 
 
 if __name__ == "__main__":
-    headers = files(".h")
+    sources = sorted(path for name in PACKAGES for path in Path(name).rglob("*.pyx"))
     setup(
         ext_modules=cythonize(
-            [extension(source, headers) for source in files(".pyx")],
+            [extension(source) for source in sources],
             build_dir="build/cython-trace" if TRACE else "build/cython",
             nthreads=JOBS,
             annotate=False,

@@ -7,7 +7,6 @@ together and closes them together; between the two its functions make recorded d
 
 from __future__ import annotations
 
-import getpass
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -71,7 +70,7 @@ class App:
         self._open: OpenApp | None = None
 
     @overload
-    def decision(self, function: Callable[P, R], /) -> DecisionFunction[P, R]: ...
+    def decision(self, function: Callable[P, R]) -> DecisionFunction[P, R]: ...
     @overload
     def decision(
         self, *, subject: str | None = None, policy: str | None = None
@@ -79,7 +78,6 @@ class App:
     def decision(
         self,
         function: Callable[..., Any] | None = None,
-        /,
         *,
         subject: str | None = None,
         policy: str | None = None,
@@ -228,20 +226,24 @@ class OpenApp:
     def ground(self) -> Ground:
         """The store's catalogue, opened on first use, for the user who runs the program."""
         if self._ground is None:
-            from enclave.authority import Principal
-            from ground import Ground
-
-            events = self.kernel.events
-            self._ground = Ground.open(
-                self.store.ground,
-                append=events.append if self.recording else None,
-                principal=Principal(_user()),
-            )
-            if self.journal is not None and self.journal.recovery.ring != "none":
-                # A writer died: it may have journalled changes that it did not commit.
-                changes = self.store.reader().events(kinds=("ground.change",))
-                self._ground.catch_up(event.payload for event in changes)
+            append = self.kernel.events.append if self.recording else None
+            behind = self.recording and (self._recovered or not self.store.ground.exists())
+            ground = self.store.catalogue(append)
+            try:
+                if behind:
+                    # A writer died, and may have journalled changes that it did not commit; or the
+                    # database was deleted, and is made again: the journal is the truth.
+                    changes = self.store.reader().events(kinds=("ground.change",))
+                    ground.catch_up(event.payload for event in changes)
+            except BaseException:
+                ground.close()
+                raise
+            self._ground = ground
         return self._ground
+
+    @property
+    def _recovered(self) -> bool:
+        return self.journal is not None and self.journal.recovery.ring != "none"
 
     @property
     def versions(self) -> tuple[str, ...]:
@@ -289,15 +291,10 @@ class OpenApp:
             self.kernel.close(cancel=cancel)
         finally:
             try:
+                if self._ground is None and self._recovered and self.store.ground.exists():
+                    _ = self.ground  # the next opening will not know of the recovery
                 if self._ground is not None:
                     self._ground.close()
             finally:
                 if self.journal is not None:
                     self.journal.close()
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a uid without an entry, as in containers
-        return f"uid:{os.getuid()}"

@@ -51,7 +51,9 @@ class DecisionFunction(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         decision: Any = self.decide(*args, **kwargs)
-        return _answer(decision) if self.is_async else decision.answer
+        answer: Any = _answer(decision) if self.is_async else decision.answer
+        result: R = answer
+        return result
 
     def decide(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Make a decision; returns it with its id (for a coroutine function, an awaitable)."""

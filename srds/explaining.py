@@ -112,8 +112,8 @@ def explain(
     """Explain a recorded decision by replaying it with other inputs.
 
     With a ``generator`` the effects are Shapley values, which share out what inputs do together;
-    without one, each is the effect of that input alone. Raises ``UsageError`` when the decision ended with an error, or a plan names inputs that it did
-    not read.
+    without one, each is the effect of that input alone. Raises ``UsageError`` when the decision
+    ended with an error, or when a plan names inputs that it did not read.
     """
     if record.outcome is None or not record.outcome.ok:
         raise UsageError(

@@ -7,9 +7,12 @@ is its owner's alone (mode 0700).
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
+import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +22,14 @@ from srds.errors import StoreError
 if TYPE_CHECKING:
     from enclave.keys import KeyRing, SigningKey
     from frameworks.serving.artefact import ArtefactStore
+    from ground import Ground
     from timemachine.journal import Reader
 
 __all__ = ["FORMAT", "Store", "default_path"]
 
 FORMAT = 1
 _MARK = "store.json"
+_ID = re.compile(r"[0-9a-f]{16}")
 
 
 def default_path() -> Path:
@@ -75,7 +80,9 @@ class Store:
             return cls.open(path)
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if any(path.iterdir()):
+            # Another process may be making the same store: its drafts are no foreign files.
+            foreign = any(not one.name.startswith(f".{_MARK}.") for one in path.iterdir())
+            if foreign and not (path / _MARK).exists():
                 raise StoreError(
                     f"{path} is not empty, and no store",
                     what=str(path),
@@ -127,6 +134,14 @@ class Store:
 
         return Reader(self.journal)
 
+    def catalogue(self, append: Callable[[int, bytes], object] | None = None) -> Ground:
+        """The catalogue, for the user who runs the program; only to be read without ``append``,
+        which journals each change."""
+        from enclave.authority import Principal
+        from ground import Ground
+
+        return Ground.open(self.ground, append=append, principal=Principal(_user()))
+
     def signing_key(self) -> SigningKey:
         """The key that signs the journal's tree heads and the models; made on first use."""
         from enclave.keys import KeyDirectory
@@ -140,12 +155,21 @@ class Store:
         return KeyDirectory(self.keys).ring()
 
 
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a uid without an entry, as in containers
+        return f"uid:{os.getuid()}"
+
+
 def _checked_id(path: Path, text: str) -> str:
     try:
         mark = json.loads(text)
         version, identity = mark["format"], mark["id"]
-        if not (isinstance(version, int) and isinstance(identity, str)):
-            raise TypeError("format or id has the wrong type")
+        if type(version) is not int or version < 1:
+            raise TypeError("format is no number from 1")
+        if not (isinstance(identity, str) and _ID.fullmatch(identity)):
+            raise TypeError("id is not 16 hexadecimal digits")
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{path / _MARK} does not describe a store: {error}",

@@ -30,15 +30,15 @@ from srds.apps.mortgage_models import Applications
 from srds.apps.mortgage_register import SOURCE, out_of_fold_metrics, register, register_second
 from srds.apps.mortgage_report import Audit, Comparison, Report, Tampering, label_of
 from srds.explaining import ExplanationPlan, explain, input_values
-from srds.lineage import lineage_of
 from srds.fairness import GroupRates, Observation, rates_by_group
+from srds.lineage import lineage_of
 from timemachine.explanation import Answer
 from timemachine.replay import DecisionRecord, Records, Replayer
 
 if TYPE_CHECKING:
     from frameworks.serving import Batcher
     from frameworks.serving.ensemble import EnsembleFit
-    from ground import Ground, Version
+    from ground import Version
     from srds.app import OpenApp
 
 __all__ = ["app", "audit", "decide", "redeploy", "run", "stream", "train"]
@@ -116,9 +116,7 @@ async def decide(row: int) -> dict[str, Any]:
 async def decide_seeing_protected(row: int) -> dict[str, Any]:
     """What the audit compares with: the same decision by models that see the protected columns."""
     protected = _read(row, models.PROTECTED)
-    return _as_answer(
-        await panel().answer(models.features(_read(row, models.INPUTS), protected))
-    )
+    return _as_answer(await panel().answer(models.features(_read(row, models.INPUTS), protected)))
 
 
 @app.explained_by(decide)
@@ -270,12 +268,15 @@ def audit(
                 policy="live",
                 overrides=partial(_flipped, applications, column),
             )
-            moved[column] = sum(
+            moves = sum(
                 label_of(replay) != answers[position]
                 for position, replay in zip(known, flipped, strict=True)
             )
+            moved[column] = (moves, len(known))
             advance(f"flip {column}")
-    read = sorted({one.key[-1] for record in records for one in record.inputs if one.kind == "read"})
+    read = sorted(
+        {one.key[-1] for record in records for one in record.inputs if one.kind == "read"}
+    )
     return Audit(
         decisions=len(records),
         read=tuple(read),
@@ -310,9 +311,7 @@ def _rates(
                 truth=settings.positive if applications.approved[row] else settings.negative,
             )
         )
-    return rates_by_group(
-        observations, positive=settings.positive, abstention=settings.abstention
-    )
+    return rates_by_group(observations, positive=settings.positive, abstention=settings.abstention)
 
 
 def verify_and_tamper(opened: OpenApp, seed: int) -> tuple[int, int, Tampering]:
@@ -324,13 +323,11 @@ def verify_and_tamper(opened: OpenApp, seed: int) -> tuple[int, int, Tampering]:
 
     assert opened.journal is not None
     opened.journal.sync()
-    keys = [key for key in opened.store.trusted()]
+    keys = list(opened.store.trusted())
     genuine = verify(opened.store.journal, keys)
     with tempfile.TemporaryDirectory(prefix="srds-tampered-") as folder:
         copy = Path(folder) / "journal"
-        shutil.copytree(
-            opened.store.journal, copy, ignore=shutil.ignore_patterns("lock", "ring")
-        )
+        shutil.copytree(opened.store.journal, copy, ignore=shutil.ignore_patterns("lock", "ring"))
         segment = max(copy.glob("*/*.seg"), key=lambda path: path.stat().st_size)
         data = bytearray(segment.read_bytes())
         # Somewhere in the second half, where only frames are.
@@ -355,7 +352,7 @@ def verify_and_tamper(opened: OpenApp, seed: int) -> tuple[int, int, Tampering]:
 def run(
     *,
     store: Path | str | None = None,
-    seed: int = 0,
+    seed: int = 1,
     full: bool = False,
     data: Any = None,
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
@@ -365,23 +362,27 @@ def run(
     ``seed`` is that of the split and of everything trained. ``full`` takes Shapley values for the
     explanation, and audits the stability of the answer that is explained. ``data`` replaces the
     table (a data frame with the columns of ``loanapp``). ``progress(step, done, total)`` is told
-    how far each step is. Raises ``srds.AppError`` when the data package is missing.
+    how far each step is. Raises ``srds.AppError`` when the data package is missing, or the table is
+    not one of applications; nothing is made then.
     """
+    # Before the store is made: a run that cannot begin leaves nothing behind.
+    applications = _load(seed, data)
     with app.open(store) as opened:
-        return _run(opened, seed, full, data, progress)
+        return _run(opened, applications, seed, full, progress)
 
 
 def _run(
     opened: OpenApp,
+    applications: Applications,
     seed: int,
     full: bool,
-    data: Any,
     progress: Callable[[str, int, int], None],
 ) -> Report:
-    applications = _load(seed, data)
     opened.provide(table, applications)
     fits = len(models.MODELS) * (models.FOLDS + 1)
-    fit, fitted, predictions = train(opened, applications, advance=_counter("train", fits, progress))
+    fit, fitted, predictions = train(
+        opened, applications, advance=_counter("train", fits, progress)
+    )
     progress("register", 0, 1)
     ensemble = register(opened, applications, fit, fitted, predictions)
     deploy(opened, ensemble)

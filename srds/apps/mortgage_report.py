@@ -31,13 +31,12 @@ class Comparison:
     @classmethod
     def of(cls, replays: Sequence[Replay]) -> Comparison:
         """The replays' answers against the recorded ones."""
-        counts = Counter(
-            (replay.recorded.value["answer"], label_of(replay)) for replay in replays
-        )
+        counts = Counter((replay.recorded.value["answer"], label_of(replay)) for replay in replays)
         return cls(len(replays), tuple((*move, count) for move, count in sorted(counts.items())))
 
 
 def label_of(replay: Replay) -> str:
+    """The answer of a replayed decision; raises ``AppError`` when it ended with an error."""
     if not replay.replayed.ok:
         raise srds.AppError(
             f"the replay of decision {replay.decision[:8]} ended with {replay.replayed}",
@@ -54,16 +53,16 @@ class Audit:
     """The fairness audit.
 
     ``read``: the columns that decisions read, by the journal; ``protected_read``: the protected
-    ones among them. ``groups``: rates by protected column and group. ``moved_when_flipped``: of
-    ``decisions`` by a model that does see the protected columns, how many answers move when one
-    column is flipped.
+    ones among them. ``groups``: rates by protected column and group. ``moved_when_flipped``: for
+    each protected column, how many answers of a model that does see them move when it is flipped,
+    and in how many decisions it is known.
     """
 
     decisions: int
     read: tuple[str, ...]
     protected_read: tuple[str, ...]
     groups: Mapping[str, tuple[GroupRates, ...]]
-    moved_when_flipped: Mapping[str, int]
+    moved_when_flipped: Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)

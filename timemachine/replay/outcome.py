@@ -73,6 +73,8 @@ class Replay:
         """The first thing that differs, named; None when nothing does."""
         if self.divergence is not None:
             return self.divergence
+        if self.recorded.ok and not self.replayed.ok:
+            return f"the replay ended with {self.replayed}; {self.recorded} was recorded"
         if self.differences:
             return self.differences[0]
         if self.extra:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from microkernel import RecordedInput, read_input
+from microkernel import RecordedInput, read_inputs
 from microkernel.values import decode, decode_all
 from timemachine.errors import DecisionNotFound, JournalDamaged
 from timemachine.journal import Event, Reader
@@ -71,7 +71,10 @@ class DecisionRecord:
     def inputs(self) -> tuple[RecordedInput, ...]:
         """Everything that the decision and its tasks read, in order."""
         return tuple(
-            read_input(event.payload, event.seq) for event in self.events if event.kind == "input"
+            one
+            for event in self.events
+            if event.kind == "input"
+            for one in read_inputs(event.payload, event.seq)
         )
 
     @cached_property

@@ -1,0 +1,1 @@
+"""The commands of ``srds``, one module each."""
