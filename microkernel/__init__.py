@@ -12,12 +12,13 @@ from microkernel.errors import (
 )
 from microkernel.event_sink import EventSink, MemorySink
 from microkernel.framework import Framework, find_frameworks
+from microkernel.function import code_digest
 from microkernel.instrument import Instrument
 from microkernel.kernel import Decision, Kernel
 from microkernel.pending import Pending
-from microkernel.replaying import RecordedError, RecordedInput, Replaying, read_input
+from microkernel.replaying import RecordedError, RecordedInput, Replaying, read_inputs
 from microkernel.settings import KernelSettings, TaskOptions
-from microkernel.task import Ref, code_digest, current_task
+from microkernel.task import Ref, current_task
 
 __all__ = [
     "DeadlineMissed",
@@ -46,5 +47,5 @@ __all__ = [
     "events",
     "find_frameworks",
     "random",
-    "read_input",
+    "read_inputs",
 ]

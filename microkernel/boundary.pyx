@@ -9,6 +9,7 @@ Time, randomness and identifiers come through the same door without being asked 
 """
 
 from microkernel.ids cimport id_to_bytes
+from microkernel.recording cimport Recording
 from microkernel.task cimport (
     Boundary,
     Ref,
@@ -18,8 +19,6 @@ from microkernel.task cimport (
     leave,
     leave_coroutine,
 )
-
-from microkernel.errors import KernelError
 
 
 cdef class Live(Boundary):
@@ -51,10 +50,10 @@ async def aread(str source not None, key, fetch):
     What other coroutines of the same decision read meanwhile is recorded as their own.
     """
     cdef Ref task = current()
-    if task is None or task.scope is None or task.scope.boundary.mode == "live":
+    if task is None or task.scope is None or not (task.scope.recorded or task.scope.replayed):
         return await fetch()
-    if task.scope.boundary.mode == "replaying":
-        return task.scope.boundary.exchange(task, "read", source, key, _only_live)
+    if task.scope.replayed:
+        return await _read_in_replay(task, source, key, fetch)
     value = error = None
     token = enter_coroutine(_outside(task))
     try:
@@ -63,9 +62,13 @@ async def aread(str source not None, key, fetch):
         error = raised
     finally:
         leave_coroutine(token)
-    if error is None:
-        return task.scope.boundary.keep(task, "read", source, key, value)
-    return task.scope.boundary.exchange(task, "read", source, key, _raiser(error))
+    try:
+        if error is None:
+            return task.scope.boundary.keep(task, "read", source, key, value)
+        return task.scope.boundary.exchange(task, "read", source, key, _raiser(error))
+    finally:
+        if task.scope.recorded:
+            (<Recording>task.scope.boundary).flush(task.scope)
 
 
 cdef Ref _outside(Ref task):
@@ -73,14 +76,20 @@ cdef Ref _outside(Ref task):
     cdef Ref outside = Ref.__new__(Ref)
     outside.id = task.id
     outside.function = task.function
-    outside.kernel = task.kernel
-    outside.depth = task.depth + 1
-    return outside
+    return outside      # it has no kernel: what it submits is a task of the run
 
 
-def _only_live():
-    raise KernelError("an asynchronous source cannot be asked in the middle of a replay",
-                      remedy="replay with the policy fail or default")
+async def _read_in_replay(Ref task, str source, key, fetch):
+    """The recorded answer; that of the source where the policy for extra reads says so."""
+    live = []
+    value = task.scope.boundary.exchange(task, "read", source, key, lambda: live.append(True))
+    if not live:
+        return value
+    token = enter_coroutine(_outside(task))
+    try:
+        return await fetch()
+    finally:
+        leave_coroutine(token)
 
 
 def _raiser(error):
@@ -90,7 +99,7 @@ def _raiser(error):
 
 
 def exchange(str kind not None, str source not None, key, fetch):
-    """``read`` for frameworks: an input of another ``kind`` than ``read``, for example ``prediction``."""
+    """``read`` for frameworks: an input of another ``kind``, for example ``prediction``."""
     cdef Ref task = current()
     if task is None or task.scope is None:
         return fetch()
@@ -135,7 +144,7 @@ def decision_id():
 
 
 def note_difference(str source not None, difference):
-    """In a replay: say that a recomputed input differs from the recorded one. Elsewhere: nothing."""
+    """In a replay, say that a recomputed input differs from the recorded one."""
     cdef Ref task = current()
     if task is not None and task.scope is not None and task.scope.boundary.mode == "replaying":
         task.scope.boundary.differences.append((source, difference))

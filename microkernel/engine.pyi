@@ -3,7 +3,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from microkernel.pending import Pending
-from microkernel.settings import KernelSettings
+from microkernel.scheduler import Scheduler
 from microkernel.task import Ref
 
 _T = TypeVar("_T")
@@ -12,11 +12,7 @@ class Submitter:
     def submit(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> Ref[_T]: ...
     def map(self, function: Callable[..., _T], *iterables: Iterable[Any]) -> Iterator[_T]: ...
 
-class Engine:
-    @property
-    def settings(self) -> KernelSettings: ...
-    @property
-    def run_id(self) -> bytes: ...
+class Engine(Scheduler):
     def __enter__(self) -> Self: ...
     def __exit__(
         self,

@@ -23,8 +23,6 @@ from microkernel.random import key
 from microkernel.task import Ref, watched_task
 
 __all__ = [
-    "decisions_closed",
-    "decisions_open",
     "getrandbits",
     "getstate",
     "install",
@@ -32,6 +30,8 @@ __all__ = [
     "remove",
     "seed",
     "setstate",
+    "settle_torch",
+    "torch_functions",
 ]
 
 _shared = random._inst  # type: ignore[attr-defined]
@@ -39,7 +39,7 @@ _shared = random._inst  # type: ignore[attr-defined]
 
 def _own(task: Ref[Any]) -> random.Random:
     """The task's stand-in for the generator behind ``random``'s functions."""
-    return task.extra("random", lambda: random.Random(key(task, "random")))
+    return task.attachment("random", lambda: random.Random(key(task, "random")))
 
 
 class _Shared(random.Random):
@@ -75,7 +75,7 @@ def seed(task: Ref[Any], original: Any, owner: object, args: tuple[Any, ...]) ->
         return _own(task).seed(*args)
     if args and args[0] is not None:
         return original()
-    unseeded = task.extra("unseeded", list)
+    unseeded: list[None] = task.attachment("unseeded", list)
     unseeded.append(None)
     return original.given(key(task, f"random.Random {len(unseeded)}"))
 
@@ -99,21 +99,28 @@ def _numpy_state(task: Ref[Any]) -> Any:
 
         return [RandomState(Philox(key=key(task, "numpy.random")))]
 
-    return task.extra("numpy.random", make)
+    return task.attachment("numpy.random", make)
 
 
 def _numpy_function(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    """``original`` of the generator that belongs to the task."""
+    method = "random_sample" if name in ("ranf", "sample") else name
+
     def function(*args: Any, **kwargs: Any) -> Any:
         task = watched_task()
         if task is None:
             return original(*args, **kwargs)
         state = _numpy_state(task)
-        if name == "seed":
+        if name in ("seed", "set_state"):
+            # The task's generator is a Philox; seeds and states are those of a Mersenne Twister.
             from numpy.random import RandomState
 
-            state[0] = RandomState(*args, **kwargs)
+            seeded = RandomState(*args, **kwargs) if name == "seed" else RandomState(0)
+            if name == "set_state":
+                seeded.set_state(*args, **kwargs)
+            state[0] = seeded
             return None
-        return getattr(state[0], name)(*args, **kwargs)
+        return getattr(state[0], method)(*args, **kwargs)
 
     function.__name__ = name
     function.__doc__ = original.__doc__
@@ -124,6 +131,8 @@ def _numpy_function(name: str, original: Callable[..., Any]) -> Callable[..., An
 _TORCH_FUNCTIONS = (
     "bernoulli",
     "dropout",
+    "get_rng_state",
+    "initial_seed",
     "manual_seed",
     "multinomial",
     "normal",
@@ -136,7 +145,9 @@ _TORCH_FUNCTIONS = (
     "randn_like",
     "randperm",
     "seed",
+    "set_rng_state",
 )
+_RANDOM_FUNCTIONS = ("get_rng_state", "initial_seed", "manual_seed", "seed", "set_rng_state")
 _TENSOR_METHODS = (
     "bernoulli",
     "bernoulli_",
@@ -151,35 +162,59 @@ _TENSOR_METHODS = (
 )
 _NN_FUNCTIONS = ("alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "rrelu")
 
+_NUMPY_HELPERS = ("ranf", "sample", "seed")    # functions around the shared state, not methods of it
+
 _lock = threading.RLock()
 _numpy_originals: dict[str, Any] = {}
-_torch_functions: list[tuple[Any, str, Any, Any]] = []
-_open = False
+torch_functions: list[tuple[Any, str, Any, Any]] = []
+"""What is replaced in torch: (holder, name, what the holder itself had there, stand-in)."""
+_torch_in_place = False
 
 
-def _torch_function(torch: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+def _never() -> bool:
+    return False
+
+
+_watching: Callable[[], bool] = _never
+
+
+def _torch_function(torch: Any, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     """``original`` with the default generator in the state that belongs to the task."""
 
     def function(*args: Any, **kwargs: Any) -> Any:
         task = watched_task()
-        if task is None:
-            return original(*args, **kwargs)
-        shared = torch.default_generator
-        state = task.extra("torch", list)
+        # Whoever else draws meanwhile must wait until the shared state is back.
         with _lock:
+            if task is None:
+                return original(*args, **kwargs)
+            shared = torch.default_generator
+            state: list[Any] = task.attachment("torch", list)
             before = shared.get_state()
             try:
                 if state:
                     shared.set_state(state[0])
                 else:
                     shared.manual_seed(key(task, "torch") % 2**63)
+                if name == "seed":
+                    return _seed_torch(task, shared)
                 return original(*args, **kwargs)
             finally:
                 state[:] = [shared.get_state()]
                 shared.set_state(before)
 
+    function.__name__ = name
+    function.__doc__ = original.__doc__
     function.__wrapped__ = original  # type: ignore[attr-defined]
     return function
+
+
+def _seed_torch(task: Ref[Any], shared: Any) -> int:
+    """``torch.seed``, which takes a seed that nobody chose: one of the task's own."""
+    seeds: list[None] = task.attachment("torch seeds", list)
+    seeds.append(None)
+    seed = key(task, f"torch.seed {len(seeds)}") % 2**63
+    shared.manual_seed(seed)
+    return seed
 
 
 def _install_numpy() -> None:
@@ -187,60 +222,69 @@ def _install_numpy() -> None:
     shared = numpy_random.mtrand._rand
     for name in dir(numpy_random):
         original = getattr(numpy_random, name)
-        if getattr(original, "__self__", None) is shared:
+        if getattr(original, "__self__", None) is shared or name in _NUMPY_HELPERS:
             _numpy_originals[name] = original
             setattr(numpy_random, name, _numpy_function(name, original))
 
 
 def _prepare_torch() -> None:
     torch = sys.modules["torch"]
-    for holder, names in (
-        (torch, _TORCH_FUNCTIONS),
-        (torch.Tensor, _TENSOR_METHODS),
-        (torch.nn.functional, _NN_FUNCTIONS),
-    ):
-        for name in names:
-            original = getattr(holder, name, None)
-            if original is not None:
-                wrapped = _torch_function(torch, original)
-                _torch_functions.append((holder, name, original, wrapped))
-    if _open:
-        decisions_open()
+    with _lock:
+        for holder, names in (
+            (torch, _TORCH_FUNCTIONS),
+            (torch.random, _RANDOM_FUNCTIONS),
+            (torch.Tensor, _TENSOR_METHODS),
+            (torch.nn.functional, _NN_FUNCTIONS),
+        ):
+            for name in names:
+                original = getattr(holder, name, None)
+                if original is not None:
+                    stand_in = _torch_function(torch, name, original)
+                    torch_functions.append((holder, name, vars(holder).get(name), stand_in))
+    settle_torch()
 
 
-def install() -> None:
-    """Watch ``random``, and NumPy and torch as soon as they are imported."""
+def install(watching: Callable[[], bool]) -> None:
+    """Watch ``random``, and NumPy and torch as soon as they are imported.
+
+    ``watching`` says whether a decision is being recorded or replayed.
+    """
+    global _watching
+    _watching = watching
     if type(_shared) is random.Random:
         _shared.__class__ = _Shared
     after_import("numpy.random.mtrand", "numpy.random", _install_numpy)
     after_import("torch.nn.functional", "torch", _prepare_torch)
 
 
-def decisions_open() -> None:
-    """A first decision is being recorded or replayed: torch's stand-ins take their places."""
-    global _open
-    _open = True
-    for holder, name, _, wrapped in _torch_functions:
-        setattr(holder, name, wrapped)
-
-
-def decisions_closed() -> None:
-    """No decision is open any more."""
-    global _open
-    _open = False
-    for holder, name, original, _ in _torch_functions:
-        setattr(holder, name, original)
+def settle_torch() -> None:
+    """Put torch's stand-ins in place while a decision is open, and take them away else."""
+    global _torch_in_place
+    with _lock:
+        wanted = _watching()
+        if wanted == _torch_in_place:
+            return
+        _torch_in_place = wanted
+        for holder, name, own, stand_in in torch_functions:
+            if wanted:
+                setattr(holder, name, stand_in)
+            elif own is not None:
+                setattr(holder, name, own)
+            else:
+                delattr(holder, name)
 
 
 def remove() -> None:
-    """Put everything back; for tests."""
+    """Put everything back; for tests. No decision may be open."""
+    global _watching
     forget()
-    decisions_closed()
-    _torch_functions.clear()
+    _watching = _never
+    settle_torch()
+    torch_functions.clear()
     if _numpy_originals:
         numpy_random = sys.modules["numpy.random"]
         for name, original in _numpy_originals.items():
             setattr(numpy_random, name, original)
         _numpy_originals.clear()
     if type(_shared) is _Shared:
-        _shared.__class__ = random.Random
+        _shared.__class__ = random.Random  # type: ignore[assignment]

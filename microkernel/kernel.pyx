@@ -1,21 +1,24 @@
 """The kernel: tasks, their order, their results, and the decisions that are kept.
 
 It knows functions, references and time, and nothing of models, tables or users. Running tasks is
-the engine's part (``engine.pyx``); here is what makes one of them a decision: it is opened and closed
-in the journal, and all that it and its tasks read comes through a boundary.
+the engine's part; here is what makes one of them a decision: it is opened and closed in the
+journal, and all that it and its tasks read comes through a boundary.
 """
 import asyncio
 import os
 
 from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free
 
 from microkernel.boundary cimport Live
-from microkernel.engine cimport Engine, unwrap
+from microkernel.engine cimport Engine
 from microkernel.event_sink cimport EventSink
+from microkernel.function cimport Function
 from microkernel.ids cimport TaskId, id_from_bytes, id_to_bytes
 from microkernel.pending cimport monotonic_ns
 from microkernel.recording cimport Recording, describe_error
 from microkernel.replaying cimport Replaying
+from microkernel.scheduler cimport cancelled_error, unwrap
 from microkernel.shims cimport begin_watching, end_watching
 from microkernel.task cimport (
     DONE,
@@ -23,20 +26,21 @@ from microkernel.task cimport (
     RUNNING,
     Boundary,
     DecisionScope,
-    Function,
     Ref,
     current,
     enter,
     enter_coroutine,
+    is_fetching,
     leave,
     leave_coroutine,
     thread_ident,
 )
-from microkernel.values cimport Writer, write_array_header, write_text, write_value
+from microkernel.values cimport Writer, write_array_header, write_raw, write_text, write_value
 
-from microkernel.errors import KernelError
+from microkernel.errors import KernelError, ValueNotRecordable
 from microkernel.events import DECISION_CLOSED, DECISION_OPENED, TASKS
 from microkernel.settings import KernelSettings, TaskOptions
+from microkernel.values import encode
 
 cdef enum:
     TASK_BLOCK = 4096           # bytes of task records that make one event
@@ -44,6 +48,9 @@ cdef enum:
 cdef unsigned short OPENED_KIND = DECISION_OPENED
 cdef unsigned short CLOSED_KIND = DECISION_CLOSED
 cdef unsigned short TASKS_KIND = TASKS
+
+cdef Boundary _live = Live()
+cdef object _inline = TaskOptions(placement="inline")
 
 
 cdef class Decision:
@@ -73,6 +80,8 @@ cdef class EventLog:
         else:
             task = current()
             if task is not None and task.scope is not None:
+                if task.scope.replayed:
+                    return      # it was appended when it was recorded
                 id = task.scope.decision
             else:
                 id.hi = id.lo = 0
@@ -106,6 +115,7 @@ cdef class Kernel(Engine):
     cdef Boundary recording
     cdef list on_decision_opened
     cdef list on_decision_closed
+    cdef tuple last_grounds
 
     def __init__(self, settings=None, *, EventSink sink=None, bytes run_id=None):
         super().__init__(settings or KernelSettings(), run_id or os.urandom(16))
@@ -121,7 +131,7 @@ cdef class Kernel(Engine):
 
     # Decisions
 
-    def decision(self, function, *args, subject=None, policy=None, versions=(), **kwargs):
+    def decision(self, function, /, *args, subject=None, policy=None, versions=(), **kwargs):
         """Open a decision, run ``function(*args, **kwargs)`` as its task, and close it.
 
         ``subject`` names whom it is about, ``policy`` the rule it is made under, ``versions`` the
@@ -138,15 +148,16 @@ cdef class Kernel(Engine):
         cdef Ref task
         cdef Ref outer = current()
         self.check_open()
-        known = self.function_of(function)
-        if outer is not None and outer.scope is not None:
+        known = self.functions.of(function)
+        if outer is not None and outer.scope is not None and not is_fetching(outer):
             return self.nested(known, args, kwargs, outer)
         task = self.open_decision(known, self.recording)
         if known.is_async:
             return self.decide_async(task, args, kwargs, (subject, policy, versions))
         return self.decide(task, args, kwargs, (subject, policy, versions))
 
-    def replay(self, bytes decision not None, Replaying boundary not None, function, *args, **kwargs):
+    def replay(self, bytes decision not None, Replaying boundary not None, function, /, *args,
+               **kwargs):
         """Run ``function`` as the decision of this id, with its inputs from ``boundary``.
 
         Everything runs inline and nothing is journalled. Returns as ``decision`` does.
@@ -155,8 +166,9 @@ cdef class Kernel(Engine):
         self.check_open()
         if current() is not None and (<Ref>current()).scope is not None:
             raise KernelError("a replay inside a decision", what="replay",
-                              expected="a replay on its own", remedy="return from the decision first")
-        task = self.open_decision(self.function_of(function), boundary)
+                              expected="a replay on its own",
+                              remedy="return from the decision first")
+        task = self.open_decision(self.functions.of(function), boundary)
         task.id = id_from_bytes(decision)
         task.scope.decision = task.id
         if task.function.is_async:
@@ -179,13 +191,15 @@ cdef class Kernel(Engine):
         if about is not None:
             task.scope.subject = about[0]
             task.scope.policy = about[1]
-        if task.scope.recorded:
-            self.append_opened(task, args, kwargs, about)
-        task.state = RUNNING
         if task.scope.recorded or task.scope.replayed:
             begin_watching()
-        if self.on_decision_opened is not None:
-            self.tell(self.on_decision_opened, (task,))
+            if task.scope.recorded:
+                try:
+                    self.append_opened(task, args, kwargs, about)
+                except BaseException:
+                    end_watching()
+                    raise
+        task.state = RUNNING
         return 0
 
     cdef decide(self, Ref task, tuple args, dict kwargs, tuple about):
@@ -193,6 +207,8 @@ cdef class Kernel(Engine):
         self.begin(task, args, kwargs, about)
         previous = enter(task)
         try:
+            if self.on_decision_opened is not None:
+                self.tell(self.on_decision_opened, (task,))
             value = task.function.call(*args, **kwargs)
             if task.scope.children:
                 self.finish_children(task)
@@ -205,14 +221,18 @@ cdef class Kernel(Engine):
         return decided(task, value)
 
     async def decide_async(self, Ref task, tuple args, dict kwargs, about):
-        task.extra("owner", asyncio.current_task)
+        task.attachment("owner", asyncio.current_task)
         self.begin(task, args, kwargs, about)
         token = enter_coroutine(task)
         try:
+            if self.on_decision_opened is not None:
+                self.tell(self.on_decision_opened, (task,))
             value = await task.function.call(*args, **kwargs)
             for child in task.scope.children:
-                if not child.done:
-                    await asyncio.wait([asyncio.ensure_future(self.wait_async(child))])
+                try:
+                    await child
+                except Exception:
+                    pass        # whose result nobody asked for
         except BaseException as error:
             leave_coroutine(token)
             self.close_decision(task, FAILED, error)
@@ -224,7 +244,7 @@ cdef class Kernel(Engine):
     cdef nested(self, Function function, tuple args, dict kwargs, Ref outer):
         if function.is_async:
             return nested_async(function, args, kwargs, outer)
-        cdef Ref task = self.submit_task(function.call, args, kwargs, TaskOptions(placement="inline"))
+        cdef Ref task = self.submit_task(function.call, args, kwargs, _inline)
         self.help(task)
         return decided_by(outer, unwrap(task))
 
@@ -239,35 +259,60 @@ cdef class Kernel(Engine):
     cdef int append_opened(self, Ref task, tuple args, dict kwargs, tuple about) except -1:
         """``decision.opened``: [function, code digest, arguments, named arguments, subject, policy,
         versions]."""
-        cdef Writer *w = &task.open_ledger().writer
-        w.length = 0
-        write_array_header(w, 7)
-        write_text(w, task.function.name)
-        write_value(w, task.function.code, 0)
-        write_value(w, list(args), 0)
-        write_value(w, kwargs, 0)
-        write_value(w, about[0], 0)
-        write_value(w, about[1], 0)
-        write_value(w, list(about[2]), 0)
-        self.sink.append(OPENED_KIND, 0, &task.id, w.data, w.length)
+        cdef Writer *w = &task.scope.inputs
+        cdef bytes same = task.function.opening
+        try:
+            write_raw(w, <const char *>same, len(same))
+            write_array_header(w, len(args))
+            for argument in args:
+                write_value(w, argument, 1)
+            write_value(w, kwargs, 0)
+            write_value(w, about[0], 0)
+            same = self.grounds(about[1], about[2])
+            write_raw(w, <const char *>same, len(same))
+            self.sink.append(OPENED_KIND, 0, &task.id, w.data, w.length)
+        finally:
+            w.length = 0
         return 0
 
+    cdef bytes grounds(self, policy, versions):
+        """Policy and versions as they are written; mostly they are those of the last decision."""
+        cdef tuple last = self.last_grounds
+        if last is not None and last[0] is policy and last[1] is versions:
+            return <bytes>last[2]
+        encoded = encode(policy) + encode(list(versions))
+        if type(versions) is tuple and (policy is None or type(policy) is str):
+            self.last_grounds = (policy, versions, encoded)
+        return encoded
+
     cdef int close_decision(self, Ref task, int state, result) except -1:
-        cdef Exception unrecordable = None
-        if task.scope.recorded or task.scope.replayed:
+        cdef DecisionScope scope = task.scope
+        cdef bint recorded = scope.recorded
+        cdef Ref child
+        cdef object unrecordable = None
+        if recorded or scope.replayed:
             end_watching()
         task.state = <unsigned char>state
-        if not task.scope.recorded:
-            return 0
-        if task.scope.tasks.length:
-            self.append_tasks(task.scope)
-        if state == DONE:
-            try:
-                self.append_closed(task, True, result)
-            except KernelError as error:
-                unrecordable = error
-        if unrecordable is not None or state == FAILED:
-            self.append_closed(task, False, describe_error(unrecordable or result))
+        if state == FAILED:
+            for child in scope.children:
+                self.give_up(child, cancelled_error(child))
+        # What goes on after the answer (a coroutine that nobody awaited) is no part of it.
+        scope.recorded = scope.replayed = False
+        scope.boundary = _live
+        scope.children = []
+        if self.forked():
+            return 0        # the journal is the parent's
+        if recorded:
+            (<Recording>self.recording).flush(scope)
+            if scope.tasks.length:
+                self.append_tasks(scope)
+            if state == DONE:
+                try:
+                    self.append_closed(task, True, result)
+                except ValueNotRecordable as error:
+                    unrecordable = error
+            if unrecordable is not None or state == FAILED:
+                self.append_closed(task, False, describe_error(unrecordable or result))
         if self.on_decision_closed is not None:
             self.tell(self.on_decision_closed, (task,))
         if unrecordable is not None:
@@ -276,12 +321,25 @@ cdef class Kernel(Engine):
 
     cdef int append_closed(self, Ref task, bint ok, result) except -1:
         """``decision.closed``: [ok, answer], or [false, [exception, arguments]]."""
-        cdef Writer *w = &task.open_ledger().writer
-        w.length = 0
-        write_array_header(w, 2)
-        write_value(w, ok, 0)
-        write_value(w, result, 0)
-        self.sink.append(CLOSED_KIND, 0, &task.id, w.data, w.length)
+        cdef DecisionScope scope = task.scope
+        cdef Writer own
+        cdef Writer *w = &scope.inputs
+        cdef bint shared = not scope.writing
+        if not shared:
+            # A thread that the decision left behind is reading something that comes too late.
+            own.data = NULL
+            own.length = own.capacity = 0
+            w = &own
+        try:
+            write_array_header(w, 2)
+            write_value(w, ok, 0)
+            write_value(w, result, 0)
+            self.sink.append(CLOSED_KIND, 0, &task.id, w.data, w.length)
+        finally:
+            if shared:
+                w.length = 0
+            else:
+                free(own.data)
         return 0
 
     cdef int task_ended(self, Ref task) except -1:
@@ -301,13 +359,24 @@ cdef class Kernel(Engine):
         write_value(w, task.started_ns, 0)
         write_value(w, now - task.started_ns if task.started_ns else 0, 0)
         if w.length >= TASK_BLOCK:
-            self.append_tasks(task.scope)
+            try:
+                self.append_tasks(task.scope)
+            except Exception:
+                pass    # the block is kept; the decision's close appends it or raises
         return 0
 
     cdef int append_tasks(self, DecisionScope scope) except -1:
-        cdef Writer *w = &scope.tasks
-        self.sink.append(TASKS_KIND, 0, &scope.decision, w.data, w.length)
-        w.length = 0
+        cdef Writer block = scope.tasks
+        scope.tasks.data = NULL
+        scope.tasks.length = scope.tasks.capacity = 0
+        try:
+            self.sink.append(TASKS_KIND, 0, &scope.decision, block.data, block.length)
+        except BaseException:
+            write_raw(&block, scope.tasks.data, scope.tasks.length)
+            free(scope.tasks.data)
+            scope.tasks = block
+            raise
+        free(block.data)
         return 0
 
 

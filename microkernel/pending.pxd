@@ -22,8 +22,9 @@ cdef class Doorbell:
     cdef PyThread_type_lock lock
     cdef bint asleep
     cdef int ring(self) except -1
+    cdef int listen(self) noexcept
+    cdef int stop_listening(self) noexcept
     cdef int sleep(self, int64_t until_ns) except -1
-    cdef int awake_in_time(self) noexcept
 
 
 cdef class Completions:
@@ -31,6 +32,7 @@ cdef class Completions:
     cdef size_t taken
     cdef size_t needed
     cdef bint alive
+    cdef bint waited_for
     cdef Doorbell bell
     cdef int watch(self, Ref task) except -1
     cdef int complete(self, Ref task) except -1
@@ -40,6 +42,12 @@ cdef class Completions:
 cdef class Pending:
     cdef dict positions
     cdef Completions completions
+    cdef list order
+    cdef size_t first           # every task before this one is done
+    cdef object checked         # the kernel that found all tasks to be its own
+    cdef dict by_position
+    cdef list in_order(self)
+    cdef dict numbered(self)
 
 
 cdef int64_t monotonic_ns() noexcept nogil

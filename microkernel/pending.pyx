@@ -1,4 +1,4 @@
-"""Waiting for the first of many tasks, at a cost that goes with the completions, not with the tasks.
+"""Waiting for the first of many tasks, at a cost that goes with completions, not with tasks.
 
 A ``Pending`` registers once with each of its tasks; a task that ends puts itself on the list of
 completions and rings only when as many have ended as the waiter needs. Taking 10,000 tasks one by
@@ -8,6 +8,8 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
 
 from microkernel.task cimport DONE, Ref
+
+from microkernel.errors import KernelError
 
 cdef extern from "<time.h>":
     cdef struct timespec:
@@ -46,22 +48,34 @@ cdef class Doorbell:
             PyThread_release_lock(self.lock)
         return 0
 
+    cdef int listen(self) noexcept:
+        """From here on a ring is not lost, though nobody sleeps yet."""
+        if not self.asleep:
+            PyThread_acquire_lock(self.lock, 0)
+            self.asleep = True
+        return 0
+
+    cdef int stop_listening(self) noexcept:
+        """Take back the wish to be woken; 1 when somebody had rung just now."""
+        if self.asleep:
+            self.asleep = False
+            return 0
+        PyThread_acquire_lock(self.lock, 0)
+        return 1
+
     cdef int sleep(self, int64_t until_ns) except -1:
-        """Sleep until rung, or until the monotonic time ``until_ns`` (0: for ever).
+        """After ``listen``: sleep until rung, or until the monotonic time ``until_ns`` (0: for ever).
 
         Returns 1 when rung and 0 when the time was up. Signals are handled meanwhile, so Ctrl-C
         raises here.
         """
         cdef PyLockStatus status
         cdef long long microseconds
-        self.asleep = True
         try:
             while True:
                 microseconds = -1
                 if until_ns:
-                    microseconds = (until_ns - monotonic_ns() + 999) // 1000
-                    if microseconds < 0:
-                        microseconds = 0
+                    microseconds = max(0, (until_ns - monotonic_ns() + 999) // 1000)
                 with nogil:
                     status = PyThread_acquire_lock_timed(self.lock, microseconds, 1)
                 if status == PY_LOCK_ACQUIRED:
@@ -69,18 +83,10 @@ cdef class Doorbell:
                 if status == PY_LOCK_INTR:
                     PyErr_CheckSignals()
                 elif until_ns and monotonic_ns() >= until_ns:
-                    return self.awake_in_time()
+                    return self.stop_listening()
         except BaseException:
-            self.awake_in_time()
+            self.stop_listening()
             raise
-
-    cdef int awake_in_time(self) noexcept:
-        """Take back the wish to be woken; 1 when somebody had rung just now."""
-        if self.asleep:
-            self.asleep = False
-            return 0
-        PyThread_acquire_lock(self.lock, 0)
-        return 1
 
 
 cdef class Completions:
@@ -126,7 +132,10 @@ cdef class Pending:
         self.completions = Completions()
         for ref in refs:
             if type(ref) is not Ref:
-                raise TypeError(f"wait takes references, not {type(ref).__qualname__}")
+                raise KernelError(f"wait takes references, not {type(ref).__qualname__}",
+                                  what=type(ref).__qualname__,
+                                  expected="what submit or put returned",
+                                  remedy="pass the references, not their results")
             if ref not in self.positions:
                 self.positions[ref] = len(self.positions)
                 self.completions.watch(ref)
@@ -136,6 +145,18 @@ cdef class Pending:
         if self.completions is not None:
             self.completions.alive = False
             self.completions.done = None
+
+    cdef list in_order(self):
+        """The tasks as they were given."""
+        if self.order is None:
+            self.order = list(self.positions)
+        return self.order
+
+    cdef dict numbered(self):
+        """The tasks by their position."""
+        if self.by_position is None:
+            self.by_position = {position: ref for ref, position in self.positions.items()}
+        return self.by_position
 
     def __len__(self):
         return len(self.positions)

@@ -12,4 +12,6 @@ cdef class ReadyQueue:
 
     cdef int push(self, Ref task) except -1
     cdef Ref pop(self)
+    cdef int make_room(self) except -1
+    cdef void drop_gaps(self) noexcept
     cdef void drop_front(self) noexcept

@@ -1,8 +1,9 @@
 """A queue of tasks whose arguments are there, first in, first out.
 
-A ring of pointers that doubles when it is full. Every operation runs under the GIL without giving
-it up, which is all the locking there is. A task that was run out of turn, because somebody waited
-for it, stays in the queue until it comes to the front and is passed over there.
+A ring of pointers that doubles when it is full. Every operation runs under the GIL and touches the
+ring before it lets go of a task, which is all the locking there is. A task that was run out of
+turn, because somebody waited for it, leaves a gap, which goes when it comes to the front or before
+the ring grows.
 """
 from cpython.ref cimport PyObject, Py_DECREF, Py_INCREF
 from libc.stdlib cimport free, malloc
@@ -30,23 +31,39 @@ cdef class ReadyQueue:
         return self.length
 
     cdef int push(self, Ref task) except -1:
-        cdef PyObject **grown
-        cdef size_t i
-        while self.length and (<Ref>self.slots[self.head]).state != READY:
-            self.drop_front()
         if self.length == self.capacity:
-            grown = <PyObject **>malloc(2 * self.capacity * sizeof(PyObject *))
-            if grown == NULL:
-                raise MemoryError()
-            for i in range(self.length):
-                grown[i] = self.slots[(self.head + i) & (self.capacity - 1)]
-            free(self.slots)
-            self.slots = grown
-            self.head = 0
-            self.capacity *= 2
+            self.make_room()
         Py_INCREF(task)
         self.slots[(self.head + self.length) & (self.capacity - 1)] = <PyObject *>task
         self.length += 1
+        return 0
+
+    cdef int make_room(self) except -1:
+        """Leave out what was run meanwhile, and double the ring if that frees less than half."""
+        cdef list gone = []         # let go of at the end, when the ring is whole again
+        cdef size_t kept = 0, i
+        cdef PyObject *task
+        cdef PyObject **slots
+        for i in range(self.length):
+            kept += (<Ref>self.slots[(self.head + i) & (self.capacity - 1)]).state == READY
+        cdef size_t capacity = 2 * self.capacity if 2 * kept > self.capacity else self.capacity
+        slots = <PyObject **>malloc(capacity * sizeof(PyObject *))
+        if slots == NULL:
+            raise MemoryError()
+        kept = 0
+        for i in range(self.length):
+            task = self.slots[(self.head + i) & (self.capacity - 1)]
+            if (<Ref>task).state == READY:
+                slots[kept] = task
+                kept += 1
+            else:
+                gone.append(<object>task)
+                Py_DECREF(<object>task)
+        free(self.slots)
+        self.slots = slots
+        self.capacity = capacity
+        self.head = 0
+        self.length = kept
         return 0
 
     cdef Ref pop(self):
@@ -58,6 +75,11 @@ cdef class ReadyQueue:
             if task.state == READY:
                 return task
         return None
+
+    cdef void drop_gaps(self) noexcept:
+        """Let go of the tasks at the front that were run out of turn."""
+        while self.length and (<Ref>self.slots[self.head]).state != READY:
+            self.drop_front()
 
     cdef void drop_front(self) noexcept:
         cdef PyObject *task = self.slots[self.head]

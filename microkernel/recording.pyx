@@ -1,19 +1,35 @@
 """The boundary that journals what it lets in.
 
-An input is one event of kind ``input``: the msgpack array ``[kind, source, key, ordinal, task,
-ok, value]``. The first three say what was asked for, the ordinal how often this task had asked for
-it before; that is what a replay matches by. When ``ok`` is false the source raised, and ``value``
-is ``[exception name, arguments]``: the failure of a source is an input like any other.
+An input is a msgpack array ``[kind, source, key, ordinal, task, ok, value]``. The first three say
+what was asked for, the ordinal how often this task had asked for it before; that is what a replay
+matches by. When ``ok`` is false the source raised, and ``value`` is ``[exception name,
+arguments]``: the failure of a source is an input like any other.
+
+The inputs of a decision, one after the other, are events of kind ``input`` in blocks of about
+4 KiB: an event of its own for each would cost several times what reading the input does. A block
+is appended when it is full, at each asynchronous read, and before the decision is closed, so all
+inputs of an acknowledged decision are in the journal.
 """
+from cpython.ref cimport PyObject
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport free
+from libc.string cimport memcpy
 
 from microkernel.event_sink cimport EventSink
 from microkernel.ids cimport TaskId
-from microkernel.task cimport Boundary, Ledger, Ref, thread_ident
+from microkernel.task cimport (
+    Boundary,
+    DecisionScope,
+    Ref,
+    begin_fetching,
+    end_fetching,
+    is_fetching,
+)
 from microkernel.values cimport (
     Writer,
-    write_array_header,
-    write_binary,
+    reserve,
+    swap_bytes,
+    write_raw,
     write_text,
     write_uint,
     write_value,
@@ -24,6 +40,9 @@ from microkernel.events import INPUT
 
 cdef int INPUT_KIND = INPUT
 
+cdef enum:
+    INPUT_BLOCK = 4096      # bytes of inputs that make one event
+
 
 cdef int write_region(Writer *w, str kind, str source, object key) except -1:
     """What was asked for, as the bytes that a replay matches by."""
@@ -32,23 +51,31 @@ cdef int write_region(Writer *w, str kind, str source, object key) except -1:
     return write_value(w, key, 0)
 
 
-cdef object describe_error(object error):
+cpdef object describe_error(object error):
     """``[module:name, arguments]`` of an exception; arguments that have no codec become text."""
     name = f"{type(error).__module__}:{type(error).__qualname__}"
+    try:
+        arguments = list(error.args)
+    except Exception:
+        arguments = []
+    return [name, [recordable(argument) for argument in arguments]]
+
+
+cdef object recordable(object argument):
     cdef Writer scratch
     scratch.data = NULL
     scratch.length = scratch.capacity = 0
-    arguments = []
     try:
-        for argument in error.args:
-            try:
-                write_value(&scratch, argument, 0)
-                arguments.append(argument)
-            except ValueNotRecordable:
-                arguments.append(repr(argument))
+        write_value(&scratch, argument, 2)
+        return argument
+    except Exception:
+        pass
     finally:
         free(scratch.data)
-    return [name, arguments]
+    try:
+        return repr(argument).encode("utf-8", "backslashreplace").decode()
+    except Exception:
+        return f"a {type(argument).__qualname__} that cannot be shown"
 
 
 cdef class Recording(Boundary):
@@ -60,74 +87,118 @@ cdef class Recording(Boundary):
 
     cdef object exchange(self, Ref task, str kind, str source, object key, object fetch):
         # What a source reads while it answers is its own affair: the answer is the input.
-        cdef unsigned long thread = thread_ident()
-        if task.fetching == thread:
+        cdef PyObject *outer = begin_fetching(task)
+        if outer == <PyObject *>task:
             return fetch()
-        cdef unsigned long outer = task.fetching
-        task.fetching = thread
         try:
             value = fetch()
         except Exception as error:
-            task.fetching = outer
+            end_fetching(outer)
             self.append_input(task, kind, source, key, False, describe_error(error))
             raise
         except BaseException:
-            task.fetching = outer
+            end_fetching(outer)
             raise
-        task.fetching = outer
+        end_fetching(outer)
         self.append_input(task, kind, source, key, True, value)
         return value
 
     cdef object keep(self, Ref task, str kind, str source, object key, object value):
-        if task.fetching != thread_ident():
+        if not is_fetching(task):
             self.append_input(task, kind, source, key, True, value)
         return value
 
     cdef int append_input(self, Ref task, str kind, str source, object key, bint ok,
                           object value) except -1:
-        cdef Ledger *ledger = task.open_ledger()
+        cdef DecisionScope scope = task.scope
         cdef Writer own
-        cdef Writer *w = &ledger.writer
-        cdef bint shared = not ledger.busy
-        if shared:
-            ledger.busy = True
-            w.length = 0
-        else:
-            # Another thread of this task is encoding its input at this moment.
+        cdef size_t whole
+        cdef object unrecordable
+        if scope.writing:
+            # Another thread of this decision is encoding its input at this moment.
             own.data = NULL
             own.length = own.capacity = 0
-            w = &own
-        try:
-            self.encode_and_append(task, w, kind, source, key, ok, value)
-        finally:
-            if shared:
-                ledger.busy = False
-            else:
+            try:
+                unrecordable = self.encode(&own, task, kind, source, key, ok, value)
+                self.sink.append(<unsigned short>INPUT_KIND, 0, &scope.decision, own.data,
+                                 own.length)
+            finally:
                 free(own.data)
+            if unrecordable is not None:
+                raise unrecordable
+            return 0
+        scope.writing = True
+        whole = scope.inputs.length
+        try:
+            unrecordable = self.encode(&scope.inputs, task, kind, source, key, ok, value)
+            whole = scope.inputs.length
+        finally:
+            scope.inputs.length = whole
+            scope.writing = False
+        if whole >= INPUT_BLOCK:
+            self.flush(scope)
+        if unrecordable is not None:
+            raise unrecordable
         return 0
 
-    cdef int encode_and_append(self, Ref task, Writer *w, str kind, str source, object key,
-                               bint ok, object value) except -1:
-        cdef unsigned char raw[16]
-        write_array_header(w, 7)
-        write_region(w, kind, source, key)
-        write_uint(w, task.next_ordinal(w.data + 1, w.length - 1))
-        put_id(task.id, raw)
-        write_binary(w, raw, 16)
-        write_value(w, ok, 0)
+    cdef int flush(self, DecisionScope scope) except -1:
+        """Append the inputs gathered so far. Where the sink refuses they are kept, and it raises."""
+        cdef Writer block = scope.inputs
+        if block.length == 0 or scope.writing:
+            return 0
+        # The sink may wait, and others read meanwhile.
+        scope.inputs.data = NULL
+        scope.inputs.length = scope.inputs.capacity = 0
         try:
+            self.sink.append(<unsigned short>INPUT_KIND, 0, &scope.decision, block.data,
+                             block.length)
+        except BaseException:
+            write_raw(&block, scope.inputs.data, scope.inputs.length)
+            free(scope.inputs.data)
+            scope.inputs = block
+            raise
+        if scope.inputs.data == NULL:
+            scope.inputs = block
+            scope.inputs.length = 0
+        else:
+            free(block.data)
+        return 0
+
+    cdef object encode(self, Writer *w, Ref task, str kind, str source, object key, bint ok,
+                       object value):
+        """Add one entry. Where the value has no codec the program gets an error instead, so that
+        error is the input; it is returned."""
+        cdef size_t start = w.length
+        cdef size_t answer
+        cdef object unrecordable = None
+        reserve(w, 1)
+        w.data[w.length] = 0x97         # an array of seven
+        w.length += 1
+        write_region(w, kind, source, key)
+        write_uint(w, task.next_ordinal(w.data + start + 1, w.length - start - 1))
+        reserve(w, 19)
+        w.data[w.length] = 0xc4
+        w.data[w.length + 1] = 16
+        put_id(task.id, w.data + w.length + 2)
+        w.length += 18
+        answer = w.length
+        try:
+            w.data[w.length] = 0xc3 if ok else 0xc2
+            w.length += 1
             write_value(w, value, 0)
         except ValueNotRecordable as error:
             error.add_note(f"it came from source {source!r}, key {key!r}")
-            raise
+            unrecordable = error
+            w.length = answer
+            write_value(w, False, 0)
+            write_value(w, describe_error(error), 0)
         if self.on_input is not None:
             self.on_input(task, kind, source, key)
-        self.sink.append(<unsigned short>INPUT_KIND, 0, &task.scope.decision, w.data, w.length)
-        return 0
+        return unrecordable
 
 
 cdef inline void put_id(TaskId id, unsigned char *raw) noexcept:
-    cdef int i
-    for i in range(8):
-        raw[i] = <unsigned char>(id.hi >> (56 - 8 * i))
-        raw[8 + i] = <unsigned char>(id.lo >> (56 - 8 * i))
+    cdef uint64_t half = swap_bytes(id.hi)
+    memcpy(raw, &half, 8)
+    half = swap_bytes(id.lo)
+    memcpy(raw + 8, &half, 8)

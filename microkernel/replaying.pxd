@@ -12,4 +12,4 @@ cdef class Replaying(Boundary):
     cdef readonly list differences
     cdef object answer(self, bytes rest)
     cdef object beyond_the_record(self, Ref task, str kind, str source, object key, object ordinal,
-                                  object fetch, unsigned long thread)
+                                  object fetch)

@@ -1,5 +1,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from microkernel.errors import KernelError
 
@@ -12,13 +13,13 @@ class RecordedInput:
     seq: int
     kind: str
     source: str
-    key: object
+    key: Any
     ordinal: int
     task: bytes
     ok: bool
-    value: object
+    value: Any
 
-def read_input(payload: bytes | memoryview, seq: int = 0) -> RecordedInput: ...
+def read_inputs(payload: bytes | memoryview, seq: int = 0) -> list[RecordedInput]: ...
 
 class Replaying:
     mode: str

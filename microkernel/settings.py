@@ -45,6 +45,14 @@ class KernelSettings:
                 expected="0 (one a CPU) or more",
                 remedy="leave it out",
             )
+        for instrument in self.instruments:
+            if not isinstance(instrument, Instrument):
+                raise KernelError(
+                    f"{instrument!r} is no instrument",
+                    what="instruments",
+                    expected="objects of subclasses of microkernel.Instrument",
+                    remedy="derive its class from Instrument",
+                )
 
     @property
     def workers(self) -> int:

@@ -2,8 +2,10 @@
 
 The three stand in one file because each holds the others.
 """
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from cpython.ref cimport PyObject
+from libc.stdint cimport int64_t, uint64_t
 
+from microkernel.function cimport Function
 from microkernel.ids cimport TaskId
 from microkernel.values cimport Writer
 
@@ -12,17 +14,17 @@ cdef enum State:
     WAITING = 0     # for arguments that are references
     READY = 1
     RUNNING = 2
-    DONE = 3
-    FAILED = 4
+    ENDING = 3      # how it ends is settled, the others are not told yet
+    DONE = 4
+    FAILED = 5      # the result is (error, traceback)
 
 
 cdef struct Ledger:
     # What a task has read so far: per input the hash of (kind, source, key), to number repeats.
-    Writer writer
-    bint busy
     size_t length
     size_t capacity
     uint64_t *hashes
+    uint64_t[8] first           # most tasks need no more
 
 
 cdef class Boundary:
@@ -37,21 +39,13 @@ cdef class DecisionScope:
     cdef TaskId decision
     cdef Boundary boundary
     cdef Writer tasks
+    cdef Writer inputs          # whole entries, journalled together
+    cdef bint writing           # somebody is at this moment adding an entry
     cdef list children
     cdef bint recorded
     cdef bint replayed
     cdef readonly object subject
     cdef readonly object policy
-
-
-cdef class Function:
-    cdef readonly object call
-    cdef readonly str name
-    cdef readonly bytes code
-    cdef readonly bint is_async
-    cdef uint64_t hash
-    cdef object versions
-    cdef bytes versions_encoded
 
 
 cdef class Ref:
@@ -63,31 +57,36 @@ cdef class Ref:
     cdef object result
     cdef object kernel
     cdef list waiters
-    cdef dict extras
+    cdef dict attachments
     cdef DecisionScope scope
     cdef Ledger *ledger
+    cdef PyObject *coroutine    # borrowed: the one that was running when this task began
     cdef uint64_t children
     cdef int64_t deadline_ns
     cdef int64_t started_ns
     cdef unsigned long thread
-    cdef unsigned long fetching
     cdef int missing
-    cdef int helping
-    cdef int depth
+    cdef int helping            # tasks that run on top of this one in its thread
     cdef unsigned char state
     cdef unsigned char threaded
     cdef unsigned char interrupted
 
     cdef Ledger *open_ledger(self) except NULL
-    cdef uint64_t next_ordinal(self, const unsigned char *region, size_t n) except? 0xffffffffffffffff
+    cdef uint64_t next_ordinal(self, const unsigned char *region,
+                               size_t n) except? 0xffffffffffffffff
     cdef uint64_t next_child(self) except? 0xffffffffffffffff
     cdef uint64_t next_ordinal_of_many(self, uint64_t hash) except? 0xffffffffffffffff
-    cpdef object extra(self, str name, object make)
+    cpdef object attachment(self, str name, object make)
 
 
 cdef Ref current()
+cdef Ref watched()
 cdef Ref enter(Ref task)
 cdef void leave(Ref previous) noexcept
 cdef object enter_coroutine(Ref task)
 cdef int leave_coroutine(object token) except -1
+cdef PyObject *begin_fetching(Ref task) noexcept
+cdef void end_fetching(PyObject *outer) noexcept
+cdef bint is_fetching(Ref task) noexcept
 cdef unsigned long thread_ident() noexcept nogil
+cdef unsigned long forks() noexcept nogil

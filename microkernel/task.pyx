@@ -1,23 +1,19 @@
-"""The task record: what was submitted, where it stands, and what its children and inputs are counted by.
+"""The task record: what was submitted, where it stands, and what its children and inputs count by.
 
 A ``Ref`` is the record and at once the handle that the program holds, so that a task costs one
 allocation. Which task the code at hand runs in is found through a thread-local pointer for
-functions and a context variable for coroutines, which leave and re-enter their thread; whichever
-is nested deeper is the one that runs.
+functions and a context variable for coroutines, which leave and re-enter their thread.
 """
 import asyncio
-import inspect
-import sys
+import threading
 from contextvars import ContextVar
-from hashlib import blake2b
-from types import CodeType
 
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from microkernel.ids cimport id_to_bytes, name_hash
+from microkernel.ids cimport id_to_bytes
 from microkernel.values cimport Writer
 
 cdef extern from "pythread.h":
@@ -25,9 +21,21 @@ cdef extern from "pythread.h":
 
 cdef extern from *:
     """
+    #include <pthread.h>
     #include <string.h>
     static __thread PyObject *srds_running = NULL;
+    static __thread PyObject *srds_fetching = NULL;     /* the task whose source this thread asks */
     static int srds_coroutines = 0;
+    static unsigned long srds_forks = 0;
+
+    /* A forked child has none of the workers and must not write to its parent's journal: nothing
+       that it inherited is running there, and no kernel opened before is open. */
+    static void srds_forked(void) {
+        srds_running = NULL;
+        srds_coroutines = 0;
+        srds_forks++;
+    }
+    static int srds_watch_forks(void) { return pthread_atfork(NULL, NULL, srds_forked); }
 
     /* Not a cryptographic hash: a collision only leaves a gap in the ordinals, the same gap live
        and in replay. */
@@ -44,17 +52,32 @@ cdef extern from *:
     }
     """
     PyObject *srds_running
+    PyObject *srds_fetching
     int srds_coroutines
+    unsigned long srds_forks
+    int srds_watch_forks()
     uint64_t srds_region_hash(const unsigned char *p, size_t n) noexcept nogil
 
+cdef Writer _spare              # the buffer of the last decision, for the next
+
 cdef enum:
+    SPARED = 65536
     SCANNED = 32    # inputs numbered by scanning; beyond, by a dictionary
 
 cdef object _running_coroutine = ContextVar("microkernel.task", default=None)
 
 
+if srds_watch_forks() != 0:
+    raise MemoryError()
+
+
 cdef unsigned long thread_ident() noexcept nogil:
     return PyThread_get_thread_ident()
+
+
+cdef unsigned long forks() noexcept nogil:
+    """How many forks lie between this process and the one that loaded the module."""
+    return srds_forks
 
 
 cdef Ref current():
@@ -62,17 +85,29 @@ cdef Ref current():
     cdef PyObject *here = srds_running
     if srds_coroutines:
         there = _running_coroutine.get()
-        if there is not None and (here == NULL or (<Ref>there).depth > (<Ref>here).depth):
+        # The coroutine is the inner one unless it was running already when the function began.
+        if there is not None and (here == NULL or <PyObject *>there != (<Ref>here).coroutine):
             return <Ref>there
     if here == NULL:
         return None
     return <Ref>here
 
 
+cdef Ref watched():
+    """The task that the calling code runs in, if what it reads is recorded or replayed."""
+    cdef Ref task = current()
+    if task is None or task.scope is None or not (task.scope.recorded or task.scope.replayed):
+        return None
+    return None if srds_fetching == <PyObject *>task else task
+
+
 cdef Ref enter(Ref task):
     """Make ``task`` the one that this thread runs; give what is returned to ``leave``."""
     global srds_running
     cdef PyObject *previous = srds_running
+    if srds_coroutines:
+        around = _running_coroutine.get()
+        task.coroutine = NULL if around is None else <PyObject *>around
     srds_running = <PyObject *>task
     return <Ref>previous if previous != NULL else None
 
@@ -92,9 +127,30 @@ cdef object enter_coroutine(Ref task):
 
 cdef int leave_coroutine(object token) except -1:
     global srds_coroutines
-    srds_coroutines -= 1
-    _running_coroutine.reset(token)
+    if srds_coroutines > 0:
+        srds_coroutines -= 1
+    try:
+        _running_coroutine.reset(token)
+    except ValueError:
+        pass        # a coroutine that is thrown away is closed in whatever context is at hand
     return 0
+
+
+cdef PyObject *begin_fetching(Ref task) noexcept:
+    """From here on this thread asks a source for ``task``; give what is returned to the end."""
+    global srds_fetching
+    cdef PyObject *outer = srds_fetching
+    srds_fetching = <PyObject *>task
+    return outer
+
+
+cdef void end_fetching(PyObject *outer) noexcept:
+    global srds_fetching
+    srds_fetching = outer
+
+
+cdef bint is_fetching(Ref task) noexcept:
+    return srds_fetching == <PyObject *>task
 
 
 cdef class Boundary:
@@ -118,54 +174,20 @@ cdef class Boundary:
 cdef class DecisionScope:
     """What the tasks of one decision share."""
 
+    def __cinit__(self):
+        global _spare
+        self.inputs = _spare
+        self.inputs.length = 0
+        _spare.data = NULL
+        _spare.capacity = 0
+
     def __dealloc__(self):
+        global _spare
         free(self.tasks.data)
-
-
-cdef class Function:
-    """What the kernel knows of a callable: its name, the digest of its code, how it is called."""
-
-    def __cinit__(self, call):
-        self.call = call
-        inner = inspect.unwrap(call)
-        module = getattr(inner, "__module__", None) or "builtins"
-        self.name = f"{module}:{getattr(inner, '__qualname__', type(inner).__qualname__)}"
-        self.hash = name_hash(self.name)
-        self.is_async = inspect.iscoroutinefunction(call)
-        self.code = code_digest(inner)
-        self.versions = None
-
-
-def code_digest(function):
-    """16 bytes that change when the code of ``function`` does (its own code, not what it calls).
-
-    They also change with the Python version, because byte code does. A callable without byte code
-    has the digest of its name.
-    """
-    digest = blake2b(digest_size=16)
-    function = getattr(function, "__func__", function)
-    code = getattr(function, "__code__", None)
-    if code is None:
-        digest.update(repr(getattr(function, "__qualname__", type(function))).encode())
-    else:
-        _add_code(digest, code)
-        # Defaults are part of what a function does; values without a stable text are left out.
-        for value in (getattr(function, "__defaults__", None) or ()):
-            if isinstance(value, (int, float, str, bytes, type(None))):
-                digest.update(repr(value).encode())
-    return digest.digest()
-
-
-cdef _add_code(digest, code):
-    digest.update(code.co_code)
-    digest.update(repr((code.co_names, code.co_varnames, code.co_freevars)).encode())
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            _add_code(digest, constant)
-        elif isinstance(constant, frozenset):
-            digest.update(repr(sorted(map(repr, constant))).encode())
+        if _spare.data == NULL and self.inputs.capacity <= SPARED:
+            _spare = self.inputs
         else:
-            digest.update(repr(constant).encode())
+            free(self.inputs.data)
 
 
 cdef class Ref:
@@ -177,8 +199,8 @@ cdef class Ref:
 
     def __dealloc__(self):
         if self.ledger != NULL:
-            free(self.ledger.writer.data)
-            free(self.ledger.hashes)
+            if self.ledger.hashes != self.ledger.first:
+                free(self.ledger.hashes)
             free(self.ledger)
 
     @property
@@ -227,7 +249,7 @@ cdef class Ref:
         return bool(self.interrupted)
 
     def __repr__(self):
-        state = ("waiting", "ready", "running", "done", "failed")[self.state]
+        state = ("waiting", "ready", "running", "ending", "done", "failed")[self.state]
         return f"<Ref {self.name} {id_to_bytes(self.id).hex()} {state}>"
 
     def __await__(self):
@@ -235,12 +257,16 @@ cdef class Ref:
 
     cdef Ledger *open_ledger(self) except NULL:
         if self.ledger == NULL:
-            self.ledger = <Ledger *>calloc(1, sizeof(Ledger))
+            self.ledger = <Ledger *>malloc(sizeof(Ledger))
             if self.ledger == NULL:
                 raise MemoryError()
+            self.ledger.length = 0
+            self.ledger.capacity = sizeof(self.ledger.first) // sizeof(uint64_t)
+            self.ledger.hashes = self.ledger.first
         return self.ledger
 
-    cdef uint64_t next_ordinal(self, const unsigned char *region, size_t n) except? 0xffffffffffffffff:
+    cdef uint64_t next_ordinal(self, const unsigned char *region,
+                               size_t n) except? 0xffffffffffffffff:
         """How often the task has read this (kind, source, key) before."""
         cdef Ledger *ledger = self.open_ledger()
         cdef uint64_t hash = srds_region_hash(region, n), ordinal = 0
@@ -251,11 +277,14 @@ cdef class Ref:
         for i in range(ledger.length):
             ordinal += ledger.hashes[i] == hash
         if ledger.length == ledger.capacity:
-            grown = <uint64_t *>realloc(ledger.hashes, (ledger.capacity + 8) * sizeof(uint64_t))
+            grown = <uint64_t *>malloc(2 * ledger.capacity * sizeof(uint64_t))
             if grown == NULL:
                 raise MemoryError()
+            memcpy(grown, ledger.hashes, ledger.length * sizeof(uint64_t))
+            if ledger.hashes != ledger.first:
+                free(ledger.hashes)
             ledger.hashes = grown
-            ledger.capacity += 8
+            ledger.capacity *= 2
         ledger.hashes[ledger.length] = hash
         ledger.length += 1
         return ordinal
@@ -263,7 +292,7 @@ cdef class Ref:
     cdef uint64_t next_ordinal_of_many(self, uint64_t hash) except? 0xffffffffffffffff:
         cdef Ledger *ledger = self.ledger
         cdef size_t i
-        counts = self.extra("ordinals", dict)
+        counts = self.attachment("ordinals", dict)
         if not counts:
             for i in range(ledger.length):
                 counts[ledger.hashes[i]] = counts.get(ledger.hashes[i], 0) + 1
@@ -275,54 +304,51 @@ cdef class Ref:
         """The index of the next child: lane << 32 | count, a lane for each submitting thread
         or coroutine, in the order in which they first submit."""
         cdef object lane = None
-        if self.function is not None and self.function.is_async:
+        if self.function.is_async:
             try:
                 lane = asyncio.current_task()
             except RuntimeError:
                 lane = None
-            owner = self.extra("owner", object)
-            if lane is owner:
+            if lane is None:
+                lane = threading.current_thread()
+            if lane is self.attachment("owner", object):
                 lane = None
         elif PyThread_get_thread_ident() != self.thread:
-            lane = PyThread_get_thread_ident()
+            lane = threading.current_thread()
         if lane is None:
             self.children += 1
             return self.children - 1
-        lanes = self.extra("lanes", dict)
+        lanes = self.attachment("lanes", dict)
         index, count = lanes.get(lane, (len(lanes) + 1, 0))
         lanes[lane] = (index, count + 1)
         return <uint64_t>index << 32 | <uint64_t>count
 
-    cpdef object extra(self, str name, object make):
+    cpdef object attachment(self, str name, object make):
         """What only few tasks need, made on first use."""
-        if self.extras is None:
-            self.extras = {}
+        if self.attachments is None:
+            self.attachments = {}
         try:
-            return self.extras[name]
+            return self.attachments[name]
         except KeyError:
-            value = self.extras[name] = make()
-            return value
+            return self.attachments.setdefault(name, make())
 
 
 def watched_task():
     """The task that the calling code runs in, if its inputs are recorded or replayed; else None."""
-    cdef Ref task = current()
-    if task is None or task.scope is None or not (task.scope.recorded or task.scope.replayed):
-        return None
-    return None if task.fetching == PyThread_get_thread_ident() else task
+    return watched()
 
 
 def unwatched(function):
     """``function()``, with nothing that it reads taken for an input of the running task."""
     cdef Ref task = current()
+    cdef PyObject *outer
     if task is None:
         return function()
-    cdef unsigned long outer = task.fetching
-    task.fetching = PyThread_get_thread_ident()
+    outer = begin_fetching(task)
     try:
         return function()
     finally:
-        task.fetching = outer
+        end_fetching(outer)
 
 
 def current_task():

@@ -7,10 +7,9 @@ application extension types for the rest. Never pickle: an auditor may open a st
 decoding runs no code of the store's.
 
 Extension types: 1 tuple, 2 set, 3 frozenset, 4 integer beyond 64 bits (two's complement,
-big-endian), 5 ndarray [dtype, shape, order "C" or
-"F", bytes], 6 NumPy scalar [dtype, bytes], 7 datetime [ISO 8601,
-zone name or nil, fold], 8 date, 9 time [ISO 8601, fold], 10 timedelta [days, seconds,
-microseconds], 11 Decimal, 12 UUID, 13 complex [real, imaginary], 14 a registered codec
+big-endian), 5 ndarray [dtype, shape, order "C" or "F", bytes], 6 NumPy scalar [dtype, bytes],
+7 datetime [ISO 8601, zone, fold], 8 date, 9 time [ISO 8601, zone, fold] (zone: the IANA name, the
+name of a fixed offset in a list, or nil), 10 timedelta [days, seconds, microseconds], 11 Decimal, 12 UUID, 13 complex [real, imaginary], 14 a registered codec
 [name, bytes]. Sets are written in the order of their members' encodings, so equal values have equal
 bytes.
 """
@@ -21,7 +20,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memmove
 
 from microkernel.errors import ValueNotRecordable
 
@@ -31,6 +30,8 @@ cdef extern from "Python.h":
 
 cdef enum:
     MAX_DEPTH = 64
+
+cdef str _DATA_KINDS = "biufcmMSU"     # the NumPy types whose bytes are their values
 
 cdef dict _encoders = {}
 cdef dict _decoders = {}
@@ -57,14 +58,7 @@ def encode(value):
     >>> decode(encode({"income": 4.2, "terms": (12, 24)}))
     {'income': 4.2, 'terms': (12, 24)}
     """
-    cdef Writer w
-    w.data = NULL
-    w.length = w.capacity = 0
-    try:
-        write_value(&w, value, 0)
-        return PyBytes_FromStringAndSize(<char *>w.data, w.length)
-    finally:
-        free(w.data)
+    return encode_at(value, 0)
 
 
 def decode(bytes data not None):
@@ -78,34 +72,24 @@ def decode(bytes data not None):
     return value
 
 
-cdef int reserve(Writer *w, size_t n) except -1:
-    cdef size_t capacity
-    cdef unsigned char *data
-    if w.length + n > w.capacity:
-        capacity = max(2 * w.capacity, w.length + n, 256)
-        data = <unsigned char *>realloc(w.data, capacity)
-        if data == NULL:
-            raise MemoryError()
-        w.data = data
-        w.capacity = capacity
-    return 0
+def decode_all(bytes data not None):
+    """The list of values that stand one after the other in these bytes; raises ``ValueError``."""
+    cdef Cursor c
+    c.at = <const unsigned char *>PyBytes_AS_STRING(data)
+    c.end = c.at + PyBytes_GET_SIZE(data)
+    values = []
+    while c.at != c.end:
+        values.append(read_value(&c, 0))
+    return values
 
 
-cdef int write_raw(Writer *w, const void *data, size_t n) except -1:
-    reserve(w, n)
-    memcpy(w.data + w.length, data, n)
-    w.length += n
-    return 0
-
-
-cdef inline int put_tagged(Writer *w, unsigned char tag, uint64_t n, int width) except -1:
-    """One tag byte and ``n`` in ``width`` big-endian bytes."""
-    cdef int i
-    reserve(w, 1 + width)
-    w.data[w.length] = tag
-    for i in range(width):
-        w.data[w.length + 1 + i] = <unsigned char>(n >> (8 * (width - 1 - i)))
-    w.length += 1 + width
+cdef int grow(Writer *w, size_t n) except -1:
+    cdef size_t capacity = max(2 * w.capacity, w.length + n, <size_t>512)
+    cdef unsigned char *data = <unsigned char *>realloc(w.data, capacity)
+    if data == NULL:
+        raise MemoryError()
+    w.data = data
+    w.capacity = capacity
     return 0
 
 
@@ -121,15 +105,11 @@ cdef int put_length(Writer *w, size_t n, int tag8, int tag16, int tag32) except 
         remedy="store it as a file and record its digest")
 
 
-cdef int write_array_header(Writer *w, size_t n) except -1:
-    if n < 16:
-        return put_tagged(w, <unsigned char>(0x90 | n), 0, 0)
+cdef int write_long_array_header(Writer *w, size_t n) except -1:
     return put_length(w, n, 0, 0xdc, 0xdd)
 
 
-cdef int write_uint(Writer *w, unsigned long long n) except -1:
-    if n < 0x80:
-        return put_tagged(w, <unsigned char>n, 0, 0)
+cdef int write_long_uint(Writer *w, unsigned long long n) except -1:
     if n < 0x100:
         return put_tagged(w, 0xcc, n, 1)
     if n < 0x10000:
@@ -174,7 +154,7 @@ cdef int write_text(Writer *w, str text) except -1:
         raw = PyUnicode_AsUTF8AndSize(text, &n)
     except UnicodeEncodeError:
         raise ValueNotRecordable(
-            f"the text {text!a} holds lone surrogates", what=ascii(text), expected="valid Unicode",
+            "a text holds lone surrogates", what="str", expected="valid Unicode",
             remedy="record the bytes instead") from None
     if n < 32:
         put_tagged(w, <unsigned char>(0xa0 | n), 0, 0)
@@ -240,8 +220,31 @@ cdef int write_value(Writer *w, object value, int depth) except -1:
             write_value(w, member, depth + 1)
         return 0
     if kind is tuple:
-        return write_extension(w, 1, encode_members(value, depth + 1))
+        return write_tuple(w, value, depth + 1)
     return write_other(w, value, kind, depth + 1)
+
+
+cdef int write_tuple(Writer *w, tuple value, int depth) except -1:
+    """Extension 1, written in place: its length is known only once the members are there."""
+    cdef size_t start = w.length
+    cdef size_t n
+    cdef int width, i
+    reserve(w, 3)
+    w.length += 3
+    write_members(w, value, depth)
+    n = w.length - start - 3
+    width = 1 if n < 0x100 else 2 if n < 0x10000 else 4
+    if n >= 0x100000000ULL:
+        put_length(w, n, 0, 0, 0)       # raises
+    if width > 1:
+        reserve(w, 3)
+        memmove(w.data + start + 2 + width, w.data + start + 3, n)
+    w.data[start] = 0xc7 if width == 1 else 0xc8 if width == 2 else 0xc9
+    for i in range(width):
+        w.data[start + 1 + i] = <unsigned char>(n >> (8 * (width - 1 - i)))
+    w.data[start + 1 + width] = 1
+    w.length = start + 2 + width + n
+    return 0
 
 
 cdef int put_map_header(Writer *w, size_t n) except -1:
@@ -252,19 +255,21 @@ cdef int put_map_header(Writer *w, size_t n) except -1:
 
 cdef int write_other(Writer *w, object value, type kind, int depth) except -1:
     if kind is set or kind is frozenset:
-        members = sorted(encode(member) for member in value)
+        members = sorted([encode_at(member, depth) for member in value])
         count = encode_array_header(len(members))
         return write_extension(w, 2 if kind is set else 3, count + b"".join(members))
     if kind is complex:
         return write_extension(w, 13, encode_members([value.real, value.imag], depth))
     if kind is datetime.datetime:
+        zone = zone_name(value)
         return write_extension(w, 7, encode_members(
-            [value.replace(tzinfo=None).isoformat() if zone_name(value) else value.isoformat(),
-             zone_name(value), value.fold], depth))
+            [value.replace(tzinfo=None).isoformat() if type(zone) is str else value.isoformat(),
+             zone, value.fold], depth))
     if kind is datetime.date:
         return write_extension(w, 8, value.isoformat().encode())
     if kind is datetime.time and (value.tzinfo is None or fixed_zone(value)):
-        return write_extension(w, 9, encode_members([value.isoformat(), value.fold], depth))
+        return write_extension(w, 9, encode_members(
+            [value.isoformat(), zone_name(value), value.fold], depth))
     if kind is datetime.timedelta:
         return write_extension(w, 10, encode_members(
             [value.days, value.seconds, value.microseconds], depth))
@@ -276,22 +281,44 @@ cdef int write_other(Writer *w, object value, type kind, int depth) except -1:
         return write_extension(w, 11, str(value).encode())
     if module == "uuid" and kind.__qualname__ == "UUID":
         return write_extension(w, 12, value.bytes)
+    what = f"{module}.{kind.__qualname__}"
     if module == "numpy":
         numpy = sys.modules["numpy"]
         if kind is numpy.ndarray or isinstance(value, numpy.generic):
-            if value.dtype.kind not in "OV":
+            what += f" of dtype {value.dtype}"
+            if value.dtype.kind in _DATA_KINDS and (value.dtype.itemsize or kind != numpy.ndarray):
                 if kind is numpy.ndarray:
                     # Memory order is kept: the same product over the other order has other bits.
                     order = "F" if value.flags.fnc else "C"
                     return write_extension(w, 5, encode_members(
                         [value.dtype.str, list(value.shape), order, value.tobytes(order)], depth))
                 return write_extension(w, 6, encode_members(
-                    [value.dtype.str, value.tobytes()], depth))
+                    [value.dtype.str, scalar_bytes(value)], depth))
     raise ValueNotRecordable(
-        f"a value of type {module}.{kind.__qualname__} cannot be recorded",
-        what=f"{module}.{kind.__qualname__}",
+        f"a value of type {what} cannot be recorded", what=what,
         expected="scalars, text, bytes, dates, lists, tuples, dicts, sets, NumPy arrays",
         remedy="return plain data from the source, or call microkernel.values.register for the type")
+
+
+cdef bytes scalar_bytes(object value):
+    """The bytes of a NumPy scalar; of text the text itself, because an array of one such element
+    would lose its trailing NULs."""
+    if value.dtype.kind == "S":
+        return bytes(value)
+    if value.dtype.kind == "U":
+        return value.encode("utf-8", "surrogatepass")
+    return value.tobytes()
+
+
+cdef bytes encode_at(object value, int depth):
+    cdef Writer w
+    w.data = NULL
+    w.length = w.capacity = 0
+    try:
+        write_value(&w, value, depth)
+        return PyBytes_FromStringAndSize(<char *>w.data, w.length)
+    finally:
+        free(w.data)
 
 
 cdef bytes encode_array_header(size_t n):
@@ -306,17 +333,21 @@ cdef bytes encode_array_header(size_t n):
 
 
 cdef object zone_name(object moment):
-    """The IANA name of a ``zoneinfo`` time zone; None for naive times and fixed offsets."""
+    """The IANA name of a ``zoneinfo`` time zone; [name] of a fixed offset that was given a name;
+    None for naive times and other fixed offsets."""
     zone = moment.tzinfo
-    if zone is None or fixed_zone(moment):
+    if zone is None or zone is datetime.timezone.utc:
         return None
-    name = getattr(zone, "key", None)
-    if name is None:
+    if fixed_zone(moment):
+        name = zone.tzname(None)
+        return None if datetime.timezone(zone.utcoffset(None)).tzname(None) == name else [name]
+    zoneinfo = sys.modules.get("zoneinfo")
+    if zoneinfo is None or type(zone) is not zoneinfo.ZoneInfo or zone.key is None:
         raise ValueNotRecordable(
             f"the time zone {type(zone).__qualname__} cannot be recorded",
             what=type(zone).__qualname__, expected="datetime.timezone or zoneinfo.ZoneInfo",
             remedy="convert the time with .astimezone(datetime.timezone.utc)")
-    return name
+    return zone.key
 
 
 cdef bint fixed_zone(object moment):
@@ -356,8 +387,8 @@ cdef list take_members(Cursor *c, size_t n, int depth):
     if <size_t>(c.end - c.at) < n:
         raise ValueError("the value is cut short")
     cdef list members = []
-    cdef size_t i
-    for i in range(n):
+    cdef size_t _
+    for _ in range(n):
         members.append(read_value(c, depth))
     return members
 
@@ -366,8 +397,8 @@ cdef dict take_map(Cursor *c, size_t n, int depth):
     if <size_t>(c.end - c.at) < 2 * n:
         raise ValueError("the value is cut short")
     cdef dict members = {}
-    cdef size_t i
-    for i in range(n):
+    cdef size_t _
+    for _ in range(n):
         key = read_value(c, depth)
         try:
             members[key] = read_value(c, depth)
@@ -453,8 +484,9 @@ cdef object read_extension(Cursor *c, size_t n, int depth):
         raise ValueError(f"extension {kind} is malformed")
     try:
         return build_extension(kind, members)
-    except (TypeError, IndexError, KeyError, OverflowError) as error:
-        raise ValueError(f"extension {kind} is malformed: {error}") from None
+    except Exception as error:
+        # Hostile members lead libraries into errors of any kind.
+        raise ValueError(f"extension {kind} is malformed: {error}") from error
 
 
 cdef object build_extension(int kind, list members):
@@ -468,14 +500,14 @@ cdef object build_extension(int kind, list members):
         return build_numpy(kind, members)
     if kind == 7:
         text, zone, fold = members
-        moment = datetime.datetime.fromisoformat(text)
-        if zone is not None:
+        moment = named_zone(datetime.datetime.fromisoformat(text), zone)
+        if type(zone) is str:
             from zoneinfo import ZoneInfo
             moment = moment.replace(tzinfo=ZoneInfo(zone))
         return moment.replace(fold=fold)
     if kind == 9:
-        text, fold = members
-        return datetime.time.fromisoformat(text).replace(fold=fold)
+        text, zone, fold = members
+        return named_zone(datetime.time.fromisoformat(text), zone).replace(fold=fold)
     if kind == 10:
         return datetime.timedelta(*members)
     if kind == 13:
@@ -488,24 +520,40 @@ cdef object build_extension(int kind, list members):
     raise ValueError(f"{kind} is no extension of a recorded value")
 
 
+cdef object named_zone(object moment, object zone):
+    """``moment`` with the name that its fixed offset was given."""
+    if type(zone) is not list:
+        return moment
+    return moment.replace(tzinfo=datetime.timezone(moment.utcoffset(), zone[0]))
+
+
 cdef object build_numpy(int kind, list members):
     import numpy
-    dtype = numpy.dtype(members[0])
-    if dtype.kind in "OV":
+    name, raw = members[0], members[-1]
+    if type(name) is not str or type(raw) is not bytes:
+        raise ValueError("an array is a type and bytes")
+    dtype = numpy.dtype(name)
+    if dtype.kind not in _DATA_KINDS or dtype.str != name:
         raise ValueError(f"arrays of {dtype} are not data")
-    array = numpy.frombuffer(members[-1], dtype=dtype)
     if kind == 6:
-        if array.size != 1:
+        if dtype.kind == "S":
+            return numpy.bytes_(raw)
+        if dtype.kind == "U":
+            return numpy.str_(raw.decode("utf-8", "surrogatepass"))
+        if len(raw) != dtype.itemsize:
             raise ValueError("a scalar has one element")
-        return array[0]
+        return numpy.frombuffer(raw, dtype=dtype)[0]
+    if dtype.itemsize == 0:
+        raise ValueError("the elements of an array have bytes")
     # A copy, because the program that recorded it could write to it.
+    array = numpy.frombuffer(raw, dtype=dtype)
     return array.reshape(members[1], order=members[2]).copy(members[2])
 
 
 cdef int skip_value(Cursor *c, int depth) except -1:
     """Pass over one value without building it; extensions are passed over whole."""
     cdef unsigned int tag
-    cdef uint64_t n = 0, i
+    cdef uint64_t n = 0, _
     if depth > 2 * MAX_DEPTH:
         raise ValueError("the value is nested too deep")
     tag = <unsigned int>take(c, 1)
@@ -521,7 +569,7 @@ cdef int skip_value(Cursor *c, int depth) except -1:
         n = 2 * take(c, 2 if tag == 0xde else 4)
     else:
         return skip_bytes(c, tag)
-    for i in range(n):
+    for _ in range(n):
         skip_value(c, depth + 1)
     return 0
 

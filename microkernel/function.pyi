@@ -1,0 +1,3 @@
+from collections.abc import Callable
+
+def code_digest(function: Callable[..., object]) -> bytes: ...
