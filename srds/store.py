@@ -165,10 +165,11 @@ def _user() -> str:
 def _checked_id(path: Path, text: str) -> str:
     try:
         mark = json.loads(text)
-        version, identity = mark["format"], mark["id"]
+        version, identity = mark["format"], mark.get("id")
         if type(version) is not int or version < 1:
             raise TypeError("format is no number from 1")
-        if not (isinstance(identity, str) and _ID.fullmatch(identity)):
+        # What else a newer format says, and how, is not for this version to judge.
+        if version <= FORMAT and not (isinstance(identity, str) and _ID.fullmatch(identity)):
             raise TypeError("id is not 16 hexadecimal digits")
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(

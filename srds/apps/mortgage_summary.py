@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
@@ -239,7 +242,7 @@ def _next(report: Report) -> RenderableType:
     store = "" if report.store == ".srds" else f" --store {report.store}"
     return Text(
         "\n".join(
-            f"srds {command}{store}"
+            f"{_command()} {command}{store}"
             for command in (
                 "log",
                 f"show {identity}",
@@ -251,3 +254,14 @@ def _next(report: Report) -> RenderableType:
             )
         )
     )
+
+
+def _command() -> str:
+    """How this installation's command is called from here."""
+    if shutil.which("srds"):
+        return "srds"
+    beside = Path(sys.executable).with_name("srds")
+    try:
+        return str(beside.relative_to(Path.cwd()))
+    except ValueError:
+        return str(beside)
