@@ -59,7 +59,7 @@ _finder = _Finder()
 
 
 def after_import(present: str, name: str, then: Callable[[], None]) -> None:
-    """Call ``then`` now if the module ``present`` is imported, else right after ``name`` has been."""
+    """Call ``then`` now if ``present`` is imported already, else right after ``name`` has been."""
     if present in sys.modules:
         then()
         return

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from microkernel.boundary import exchange
@@ -28,13 +28,13 @@ def now(task: object, original: Original, owner: type[datetime], args: tuple[Any
         return _of(owner, local)
     if not isinstance(zone, tzinfo):
         return original()
-    instant = exchange("time", "datetime.now", "UTC", lambda: datetime.now(timezone.utc))
+    instant = exchange("time", "datetime.now", "UTC", lambda: datetime.now(UTC))
     return _of(owner, instant.astimezone(zone))
 
 
 def utcnow(task: object, original: Original, owner: type[datetime], args: tuple[Any, ...]) -> Any:
     """``datetime.utcnow`` of the recorded instant."""
-    instant = exchange("time", "datetime.now", "UTC", lambda: datetime.now(timezone.utc))
+    instant = exchange("time", "datetime.now", "UTC", lambda: datetime.now(UTC))
     return _of(owner, instant.replace(tzinfo=None))
 
 

@@ -13,7 +13,7 @@ __all__ = [
 
 
 class KernelError(Exception):
-    """Root of the kernel's errors: ``what`` was wrong, what was ``expected``, and the ``remedy``."""
+    """Root of the kernel's errors: ``what`` was wrong, what was ``expected``, the ``remedy``."""
 
     def __init__(
         self, message: str, *, what: str = "", expected: str = "", remedy: str = ""
@@ -41,4 +41,4 @@ class ValueNotRecordable(KernelError):
 
 
 class ReplayDivergence(KernelError):
-    """A replayed task asked for an input that the recorded one did not read, or read it otherwise."""
+    """A replayed task asked for something that the recorded one did not ask for."""

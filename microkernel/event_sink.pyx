@@ -6,7 +6,7 @@ from microkernel.ids cimport TaskId, id_to_bytes
 
 
 cdef class EventSink:
-    """Where the kernel appends its events; ``timemachine.journal.Journal`` is the one that keeps them.
+    """Where the kernel appends its events; ``timemachine.journal.Journal`` is one that keeps them.
 
     ``append`` is called with or without the GIL, from any thread, and returns once the event is
     acknowledged: it survives the death of the process. ``decision`` is the decision that the event

@@ -1,8 +1,8 @@
 """The plug-in contract: what a framework brings, and how the stack finds it.
 
 A framework is an installed package that names, under the entry point group ``srds.frameworks``, one
-``Framework``. All its parts are optional and are loaded when they are asked for, so that a framework
-whose extra is not installed costs nothing and says what is missing.
+``Framework``. All its parts are optional and are loaded when they are asked for, so that one whose
+extra is not installed costs nothing and says what is missing.
 """
 
 from __future__ import annotations

@@ -9,8 +9,6 @@ import inspect
 from hashlib import blake2b
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 
-from libc.stdint cimport uint64_t
-
 from microkernel.ids cimport name_hash
 
 from microkernel.errors import KernelError

@@ -15,12 +15,12 @@ from __future__ import annotations
 import random
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from microkernel.after_import import after_import, forget
-from microkernel.random import key
-from microkernel.task import Ref, watched_task
+from microkernel.random import key, philox
+from microkernel.task import Ref, unwatched, watched_task
 
 __all__ = [
     "getrandbits",
@@ -34,7 +34,8 @@ __all__ = [
     "torch_functions",
 ]
 
-_shared = random._inst  # type: ignore[attr-defined]
+_NONE: Mapping[str, Any] = {}
+_shared = random._inst
 
 
 def _own(task: Ref[Any]) -> random.Random:
@@ -90,16 +91,28 @@ def setstate(task: Ref[Any], original: Any, owner: object, args: tuple[Any, ...]
     if owner is not _shared:
         return original()
     own = _own(task)
-    return own.setstate((own.VERSION, args[0], None))
+    return own.setstate((own.VERSION, args[0], own.gauss_next))  # type: ignore[attr-defined]
 
 
 def _numpy_state(task: Ref[Any]) -> Any:
     def make() -> Any:
-        from numpy.random import Philox, RandomState
+        from numpy.random import RandomState
 
-        return [RandomState(Philox(key=key(task, "numpy.random")))]
+        return [RandomState(philox(key(task, "numpy.random")))]
 
     return task.attachment("numpy.random", make)
+
+
+def _seeded_numpy(task: Ref[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NONE) -> Any:
+    """What ``numpy.random.seed`` of these arguments makes of a generator."""
+    from numpy.random import RandomState
+
+    given = [*args, *kwargs.values()]
+    if given and given[0] is not None:
+        return unwatched(lambda: RandomState(*args, **kwargs))
+    seeds: list[None] = task.attachment("numpy seeds", list)
+    seeds.append(None)
+    return RandomState(philox(key(task, f"numpy.random.seed {len(seeds)}")))
 
 
 def _numpy_function(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -113,9 +126,9 @@ def _numpy_function(name: str, original: Callable[..., Any]) -> Callable[..., An
         state = _numpy_state(task)
         if name in ("seed", "set_state"):
             # The task's generator is a Philox; seeds and states are those of a Mersenne Twister.
-            from numpy.random import RandomState
-
-            seeded = RandomState(*args, **kwargs) if name == "seed" else RandomState(0)
+            seeded = (
+                _seeded_numpy(task, args, kwargs) if name == "seed" else _seeded_numpy(task, (0,))
+            )
             if name == "set_state":
                 seeded.set_state(*args, **kwargs)
             state[0] = seeded
@@ -162,7 +175,7 @@ _TENSOR_METHODS = (
 )
 _NN_FUNCTIONS = ("alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "rrelu")
 
-_NUMPY_HELPERS = ("ranf", "sample", "seed")    # functions around the shared state, not methods of it
+_NUMPY_HELPERS = ("ranf", "sample", "seed")  # functions around the shared state, not methods of it
 
 _lock = threading.RLock()
 _numpy_originals: dict[str, Any] = {}

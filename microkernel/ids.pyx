@@ -47,5 +47,5 @@ def root_id(bytes run_id, counter, str qualified_name):
 
 
 def child_id(bytes parent, child_index, str qualified_name):
-    """The id of the ``child_index``-th task (64 bits: lane << 32 | count) submitted by ``parent``."""
+    """The id of the ``child_index``-th task (lane << 32 | count) that ``parent`` submitted."""
     return id_to_bytes(mix(id_from_bytes(parent), child_index, name_hash(qualified_name)))

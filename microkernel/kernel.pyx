@@ -4,7 +4,6 @@ It knows functions, references and time, and nothing of models, tables or users.
 the engine's part; here is what makes one of them a decision: it is opened and closed in the
 journal, and all that it and its tasks read comes through a boundary.
 """
-import asyncio
 import os
 
 from libc.stdint cimport int64_t, uint64_t
@@ -40,6 +39,7 @@ from microkernel.values cimport Writer, write_array_header, write_raw, write_tex
 from microkernel.errors import KernelError, ValueNotRecordable
 from microkernel.events import DECISION_CLOSED, DECISION_OPENED, TASKS
 from microkernel.settings import KernelSettings, TaskOptions
+from microkernel.task import running_lane
 from microkernel.values import encode
 
 cdef enum:
@@ -69,22 +69,24 @@ cdef class EventLog:
     cdef EventSink sink
 
     def append(self, int kind, payload, *, bytes decision=None, uint64_t flags=0):
-        """Append one event; ``decision`` defaults to the one that the calling code runs in."""
+        """Append one event; ``decision`` defaults to the one that the calling code runs in.
+
+        In a replay it does nothing: the event was appended when the decision was recorded.
+        """
         cdef const unsigned char[::1] view
         cdef TaskId id
         cdef Ref task
         if self.sink is None:
             return
+        task = current()
+        if task is not None and task.scope is not None and task.scope.replayed:
+            return      # it was appended when it was recorded
         if decision is not None:
             id = id_from_bytes(decision)
+        elif task is not None and task.scope is not None:
+            id = task.scope.decision
         else:
-            task = current()
-            if task is not None and task.scope is not None:
-                if task.scope.replayed:
-                    return      # it was appended when it was recorded
-                id = task.scope.decision
-            else:
-                id.hi = id.lo = 0
+            id.hi = id.lo = 0
         if len(payload) == 0:
             self.sink.append(<unsigned short>kind, flags, &id, NULL, 0)
             return
@@ -221,7 +223,7 @@ cdef class Kernel(Engine):
         return decided(task, value)
 
     async def decide_async(self, Ref task, tuple args, dict kwargs, about):
-        task.attachment("owner", asyncio.current_task)
+        task.attachment("owner", running_lane)
         self.begin(task, args, kwargs, about)
         token = enter_coroutine(task)
         try:

@@ -64,7 +64,7 @@ cdef class Doorbell:
         return 1
 
     cdef int sleep(self, int64_t until_ns) except -1:
-        """After ``listen``: sleep until rung, or until the monotonic time ``until_ns`` (0: for ever).
+        """After ``listen``: sleep until rung or until the time ``until_ns`` (0: for ever).
 
         Returns 1 when rung and 0 when the time was up. Signals are handled meanwhile, so Ctrl-C
         raises here.

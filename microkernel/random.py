@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from microkernel.errors import KernelError
 from microkernel.ids import child_id
-from microkernel.task import Ref, current_task
+from microkernel.task import Ref, current_task, unwatched
 
 if TYPE_CHECKING:
     import numpy
 
-__all__ = ["key", "stream"]
+__all__ = ["key", "philox", "stream"]
 
 # No task has this many children: the streams of a task share no key with a child of it.
 _STREAMS = 2**64 - 1
@@ -49,6 +49,14 @@ def stream(task: Ref[Any] | bytes | None, purpose: str) -> numpy.random.Generato
     >>> bool(stream(bytes(16), "demo").random() == stream(bytes(16), "demo").random())
     True
     """
-    from numpy.random import Generator, Philox
+    from numpy.random import Generator
 
-    return Generator(Philox(key=key(task, purpose)))
+    return Generator(philox(key(task, purpose)))
+
+
+def philox(number: int) -> numpy.random.Philox:
+    """NumPy's Philox of this key, which asks the operating system for a seed before it takes it:
+    no input of a decision."""
+    from numpy.random import Philox
+
+    return unwatched(lambda: Philox(key=number))

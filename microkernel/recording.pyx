@@ -142,7 +142,7 @@ cdef class Recording(Boundary):
         return 0
 
     cdef int flush(self, DecisionScope scope) except -1:
-        """Append the inputs gathered so far. Where the sink refuses they are kept, and it raises."""
+        """Append the inputs gathered so far; where the sink refuses, keep them and raise."""
         cdef Writer block = scope.inputs
         if block.length == 0 or scope.writing:
             return 0

@@ -64,7 +64,8 @@ cdef class _Original:
         return srds_call_original(self.slot, self.owner, &one, 1, NULL)
 
 
-cdef object intercept(int slot, object self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames):
+cdef object intercept(int slot, object self, PyObject *const *args, Py_ssize_t nargs,
+                      PyObject *kwnames):
     cdef Ref task = watched_now()
     cdef _Original original
     cdef Py_ssize_t i

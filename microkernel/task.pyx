@@ -305,12 +305,7 @@ cdef class Ref:
         or coroutine, in the order in which they first submit."""
         cdef object lane = None
         if self.function.is_async:
-            try:
-                lane = asyncio.current_task()
-            except RuntimeError:
-                lane = None
-            if lane is None:
-                lane = threading.current_thread()
+            lane = running_lane()
             if lane is self.attachment("owner", object):
                 lane = None
         elif PyThread_get_thread_ident() != self.thread:
@@ -331,6 +326,15 @@ cdef class Ref:
             return self.attachments[name]
         except KeyError:
             return self.attachments.setdefault(name, make())
+
+
+def running_lane():
+    """The coroutine's asyncio task that the calling code runs in, else the thread."""
+    try:
+        lane = asyncio.current_task()
+    except RuntimeError:
+        lane = None
+    return threading.current_thread() if lane is None else lane
 
 
 def watched_task():

@@ -9,9 +9,9 @@ decoding runs no code of the store's.
 Extension types: 1 tuple, 2 set, 3 frozenset, 4 integer beyond 64 bits (two's complement,
 big-endian), 5 ndarray [dtype, shape, order "C" or "F", bytes], 6 NumPy scalar [dtype, bytes],
 7 datetime [ISO 8601, zone, fold], 8 date, 9 time [ISO 8601, zone, fold] (zone: the IANA name, the
-name of a fixed offset in a list, or nil), 10 timedelta [days, seconds, microseconds], 11 Decimal, 12 UUID, 13 complex [real, imaginary], 14 a registered codec
-[name, bytes]. Sets are written in the order of their members' encodings, so equal values have equal
-bytes.
+name of a fixed offset in a list, or nil), 10 timedelta [days, seconds, microseconds], 11 Decimal,
+12 UUID, 13 complex [real, imaginary], 14 a registered codec [name, bytes]. Sets are written in the
+order of their members' encodings, so equal values have equal bytes.
 """
 import datetime
 import sys
@@ -297,7 +297,7 @@ cdef int write_other(Writer *w, object value, type kind, int depth) except -1:
     raise ValueNotRecordable(
         f"a value of type {what} cannot be recorded", what=what,
         expected="scalars, text, bytes, dates, lists, tuples, dicts, sets, NumPy arrays",
-        remedy="return plain data from the source, or call microkernel.values.register for the type")
+        remedy="return plain data, or call microkernel.values.register for the type")
 
 
 cdef bytes scalar_bytes(object value):

@@ -8,6 +8,7 @@ together and closes them together; between the two its functions make recorded d
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -208,6 +209,8 @@ class OpenApp:
         self._deployed: tuple[str, ...] = ()
         self._resources: dict[tuple[Resource, tuple[str, ...]], Any] = {}
         self._provided: dict[Resource, Any] = {}
+        # One thread makes a resource; it may need another one for that.
+        self._making = threading.RLock()
         if not recording:
             self.kernel = Kernel(settings)
             return
@@ -268,12 +271,13 @@ class OpenApp:
         if resource in self._provided:
             return self._provided[resource]
         key = (resource, self.versions)
-        if key not in self._resources:
-            from microkernel import boundary
+        with self._making:
+            if key not in self._resources:
+                from microkernel import boundary
 
-            # Loading a model is no input of the decision that happens to need it first.
-            self._resources[key] = boundary.outside(lambda: resource.make(self))
-        return self._resources[key]
+                # Loading a model is no input of the decision that happens to need it first.
+                self._resources[key] = boundary.outside(lambda: resource.make(self))
+            return self._resources[key]
 
     def provide(self, resource: Resource, value: Any) -> None:
         """Use ``value`` as a resource while the app is open, whatever the versions."""

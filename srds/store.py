@@ -7,9 +7,9 @@ is its owner's alone (mode 0700).
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
+import pwd
 import re
 import secrets
 from collections.abc import Callable
@@ -156,9 +156,10 @@ class Store:
 
 
 def _user() -> str:
+    """Who runs the program, by the system's own word: ``$USER`` is anybody's."""
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a uid without an entry, as in containers
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a uid without an entry, as in containers
         return f"uid:{os.getuid()}"
 
 
@@ -185,4 +186,4 @@ def _checked_id(path: Path, text: str) -> str:
             expected=f"at most {FORMAT}",
             remedy="use the version of srds that wrote it, or a newer one",
         )
-    return identity
+    return str(identity)

@@ -549,13 +549,20 @@ class TestClosing:
 
     def test_an_error_in_the_block_gives_the_rest_up(self, kernel: Kernel) -> None:
         gate, ran = threading.Event(), []
-        with pytest.raises(RuntimeError, match="out"), Kernel(kernel.settings) as other:
-            for _ in range(3):
-                other.submit(gate.wait, 60)
-            refs = [other.submit(ran.append, i) for i in range(10)]
-            refs.append(other.submit(ran.append, refs[0]))
-            threading.Timer(0.1, gate.set).start()
-            raise RuntimeError("out")
+        refs: list[Any] = []
+
+        def block() -> None:
+            with other:
+                for _ in range(3):
+                    other.submit(gate.wait, 60)
+                refs.extend(other.submit(ran.append, i) for i in range(10))
+                refs.append(other.submit(ran.append, refs[0]))
+                threading.Timer(0.1, gate.set).start()
+                raise RuntimeError("out")
+
+        other = Kernel(kernel.settings)
+        with pytest.raises(RuntimeError, match="out"):
+            block()
         assert all(ref.failed for ref in refs)
         assert ran == []
         with pytest.raises(TaskCancelled):
@@ -673,7 +680,7 @@ class TestMemory:
                 _, pending = kernel.wait(pending, 100)
 
         with Kernel(settings) as kernel:
-            kernel.submit(increment, 1)     # never asked for: stays at the front of its queue
+            kernel.submit(increment, 1)  # never asked for: stays at the front of its queue
             for _ in range(3):
                 round_of(kernel)
             gc.collect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import decimal
 import math
@@ -22,7 +23,7 @@ from microkernel.values import decode, decode_all, encode, register
 
 ZONES = st.one_of(
     st.none(),
-    st.just(datetime.timezone.utc),
+    st.just(datetime.UTC),
     st.integers(-86399, 86399).map(lambda s: datetime.timezone(datetime.timedelta(seconds=s))),
     st.integers(-1439, 1439).map(lambda m: datetime.timezone(datetime.timedelta(minutes=m), "X")),
 )
@@ -155,7 +156,10 @@ def test_a_nan_keeps_its_payload() -> None:
 
 @given(st.sets(KEYS, max_size=6))
 def test_equal_sets_have_equal_bytes(members: set[Any]) -> None:
-    assert encode(members) == encode(set(reversed(list(members))))
+    other: set[Any] = set()
+    for member in sorted(members, key=encode, reverse=True):
+        other.add(member)
+    assert encode(members) == encode(other)
 
 
 @settings(deadline=None)
@@ -290,10 +294,8 @@ def test_bytes_left_over_are_an_error() -> None:
 
 
 def decodes_or_refuses(data: bytes) -> None:
-    try:
+    with contextlib.suppress(ValueError):
         decode(data)
-    except ValueError:
-        pass
 
 
 @settings(max_examples=1000, deadline=None)

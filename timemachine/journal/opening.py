@@ -55,5 +55,10 @@ def open_log(
             return Journal.open(log, key, settings=settings, fingerprint=fingerprint)
         except JournalLocked:
             continue
-    log = path / secrets.token_hex(16)
-    return Journal.open(log, key, settings=settings, fingerprint=fingerprint)
+    while True:
+        log = path / secrets.token_hex(16)
+        try:
+            return Journal.open(log, key, settings=settings, fingerprint=fingerprint)
+        except JournalLocked:
+            # Another process saw the new directory before we had its lock, and took it.
+            continue

@@ -80,9 +80,7 @@ def test_a_record_tells_what_was_asked_under_which_code_and_what_came_out(record
     assert records[-1].outcome == Outcome(False, ["builtins:LookupError", ["no eve", 7]])
 
 
-def test_every_recorded_decision_replays_exactly_and_asks_no_source(
-    records, replayer, monkeypatch
-):
+def test_every_recorded_decision_replays_exactly_and_asks_no_source(records, replayer, monkeypatch):
     monkeypatch.setitem(TABLE, "ada", -1.0)
     replays = replayer.exact_all(records)
     assert [one.decision for one in replays] == [one.id for one in records]

@@ -139,7 +139,12 @@ def test_a_class_that_promises_too_much_is_found_out(kernel, journal):
     recording = a_replica("invariant")
     decisions = recorded_together(kernel, recorder(kernel, recording), [[1.0, 0.0], [2.0, 0.0]])
     reader = Reader(journal.directory)
-    again = replayer(reader, recording)
+    together = replayer(reader, recording)
+    answer, inputs = replay(kernel, reader, decisions[1].id, lambda: decide(together, [2.0, 0.0]))
+    assert answer == decisions[1].answer
+    assert inputs.differences == []
+    # Without the batch only the row is left, which is enough for a model that keeps its promise.
+    again = Batcher(recording, predictions=Predictions(recording))
     answer, inputs = replay(kernel, reader, decisions[1].id, lambda: decide(again, [2.0, 0.0]))
     ((source, difference),) = inputs.differences
     assert source == "m"
