@@ -305,7 +305,7 @@ cdef class Kernel(Engine):
         if self.forked():
             return 0        # the journal is the parent's
         if recorded:
-            (<Recording>self.recording).flush(scope)
+            (<Recording>self.recording).finish(scope)
             if scope.tasks.length:
                 self.append_tasks(scope)
             if state == DONE:

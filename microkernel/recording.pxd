@@ -10,6 +10,7 @@ cdef class Recording(Boundary):
                           object value) except -1
     cdef object encode(self, Writer *w, Ref task, str kind, str source, object key, bint ok,
                        object value)
+    cdef int finish(self, DecisionScope scope) except -1
     cdef int flush(self, DecisionScope scope) except -1
 
 

@@ -112,7 +112,6 @@ cdef class Recording(Boundary):
                           object value) except -1:
         cdef DecisionScope scope = task.scope
         cdef Writer own
-        cdef size_t whole
         cdef object unrecordable
         if scope.writing:
             # Another thread of this decision is encoding its input at this moment.
@@ -128,17 +127,27 @@ cdef class Recording(Boundary):
                 raise unrecordable
             return 0
         scope.writing = True
-        whole = scope.inputs.length
         try:
             unrecordable = self.encode(&scope.inputs, task, kind, source, key, ok, value)
-            whole = scope.inputs.length
+            scope.whole = scope.inputs.length
         finally:
-            scope.inputs.length = whole
+            scope.inputs.length = scope.whole
             scope.writing = False
-        if whole >= INPUT_BLOCK:
+        # Where the decision has ended meanwhile, its record is complete without this entry.
+        if scope.whole >= INPUT_BLOCK and scope.recorded:
             self.flush(scope)
         if unrecordable is not None:
             raise unrecordable
+        return 0
+
+    cdef int finish(self, DecisionScope scope) except -1:
+        """Append the inputs that are left when the decision ends, also where a thread that it left
+        behind is in the middle of one that comes too late."""
+        if not scope.writing:
+            return self.flush(scope)
+        if scope.whole:
+            self.sink.append(<unsigned short>INPUT_KIND, 0, &scope.decision, scope.inputs.data,
+                             scope.whole)
         return 0
 
     cdef int flush(self, DecisionScope scope) except -1:
@@ -148,14 +157,15 @@ cdef class Recording(Boundary):
             return 0
         # The sink may wait, and others read meanwhile.
         scope.inputs.data = NULL
-        scope.inputs.length = scope.inputs.capacity = 0
+        scope.inputs.length = scope.inputs.capacity = scope.whole = 0
         try:
             self.sink.append(<unsigned short>INPUT_KIND, 0, &scope.decision, block.data,
                              block.length)
         except BaseException:
-            write_raw(&block, scope.inputs.data, scope.inputs.length)
+            write_raw(&block, scope.inputs.data, scope.whole)
             free(scope.inputs.data)
             scope.inputs = block
+            scope.whole = block.length
             raise
         if scope.inputs.data == NULL:
             scope.inputs = block

@@ -39,7 +39,8 @@ cdef class DecisionScope:
     cdef TaskId decision
     cdef Boundary boundary
     cdef Writer tasks
-    cdef Writer inputs          # whole entries, journalled together
+    cdef Writer inputs          # entries that will be journalled together
+    cdef size_t whole           # bytes of complete entries among them
     cdef bint writing           # somebody is at this moment adding an entry
     cdef list children
     cdef bint recorded
