@@ -332,6 +332,7 @@ cdef class Kernel(Engine):
             own.data = NULL
             own.length = own.capacity = 0
             w = &own
+        scope.writing = True
         try:
             write_array_header(w, 2)
             write_value(w, ok, 0)
@@ -340,6 +341,7 @@ cdef class Kernel(Engine):
         finally:
             if shared:
                 w.length = 0
+                scope.writing = False
             else:
                 free(own.data)
         return 0

@@ -113,6 +113,8 @@ cdef class Recording(Boundary):
         cdef DecisionScope scope = task.scope
         cdef Writer own
         cdef object unrecordable
+        if not scope.recorded:
+            return 0        # the decision ended while the source was answering
         if scope.writing:
             # Another thread of this decision is encoding its input at this moment.
             own.data = NULL
