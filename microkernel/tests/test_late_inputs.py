@@ -11,10 +11,10 @@ def test_an_answer_that_comes_after_the_end_is_not_recorded() -> None:
     asked, ended, answered = threading.Event(), threading.Event(), threading.Event()
     sink = MemorySink()
 
-    def slow_source() -> int:
+    def slow_source() -> bytes:
         asked.set()
         ended.wait(30)
-        return 5
+        return bytes(8192)  # more than a block, which is appended as soon as it is full
 
     def child() -> None:
         try:
