@@ -1,40 +1,49 @@
-"""The engine: submitting tasks and waiting for them, in functions and in coroutines.
+"""The engine: what a program calls to have tasks run and to get their results.
 
-Who waits helps: a thread that waits for a task runs it, or what it needs, itself where it may,
-so that any number of nested waits ends with any number of threads. A thread that is in the middle
-of a task runs only what that wait needs: with an unrelated task on top, both could wait for
-each other for ever.
+Each of these floors adds one idea to the one below: ``Scheduler`` the books, ``Runner`` running
+what is ready, ``Waiter`` waiting by helping, ``Streamer`` results that come in many parts.
+``Kernel`` adds decisions.
 """
-import asyncio
 from collections import deque
 
+from cpython.ref cimport PyObject, Py_INCREF
+from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport int64_t
 
-from microkernel.pending cimport Completions, Doorbell, Pending, monotonic_ns
-from microkernel.scheduler cimport Scheduler, cancelled_error, in_worker, is_root, unwrap
-from microkernel.task cimport DONE, ENDING, READY, RUNNING, WAITING, Ref, current, watched
+from microkernel.function cimport Function
+from microkernel.pending cimport Completions, Pending, monotonic_ns
+from microkernel.scheduler cimport cancelled_error, unwrap
+from microkernel.streaming cimport Streamer
+from microkernel.streams cimport settle_later
+from microkernel.task cimport DONE, PROCESS, Ref, current, watched
 
-from microkernel.errors import KernelError, ReplayDivergence
+from microkernel.errors import KernelError
 from microkernel.settings import TaskOptions
+from microkernel.streams import Stream
 
 cdef enum:
     MAP_WINDOW = 1024           # tasks that map submits ahead of what it has returned
+    STREAM_WINDOW = 16          # items that a stream makes ahead of what was taken
 
 
 cdef class Submitter:
-    """``submit`` and ``map`` with options; made by ``Kernel.options``."""
+    """``submit``, ``map`` and ``stream`` with options; made by ``Kernel.options``."""
 
     def submit(self, function, /, *args, **kwargs):
         """``Kernel.submit`` with these options."""
         return self.engine.submit_task(function, args, kwargs, self.options)
 
-    def map(self, function, *iterables):
+    def map(self, function, *iterables, window=MAP_WINDOW, progress=None):
         """``Kernel.map`` with these options."""
-        self.engine.check_open()
-        return mapped(self.engine, function, zip(*iterables), self.options)
+        return self.engine.mapped(function, iterables, self.options, window, progress)
+
+    def stream(self, function, /, *args, window=STREAM_WINDOW, **kwargs):
+        """``Kernel.stream`` with these options."""
+        return Stream(self.engine.open_stream(function, args, kwargs, self.options, window),
+                      self.engine)
 
 
-cdef class Engine(Scheduler):
+cdef class Engine(Streamer):
     """Tasks and waiting for them; ``Kernel`` is the engine with decisions, events and a journal."""
 
     def __enter__(self):
@@ -46,8 +55,9 @@ cdef class Engine(Scheduler):
     def close(self, *, cancel=False):
         """Finish what was submitted (or, with ``cancel``, give it up) and stop the workers.
 
-        A task that was told to stop and does not within five seconds is left to its thread, which
-        ends with the process; a log message names it. Raises ``KernelError`` in a task of this
+        Streams end where they stand. A task that was told to stop and does not within
+        ``KernelSettings.grace`` seconds is left to its thread, which ends with the process; a log
+        message names it. Raises ``KernelError`` in a task of this
         kernel, which would wait for itself.
         """
         cdef Ref here = current()
@@ -62,6 +72,9 @@ cdef class Engine(Scheduler):
                               remedy="return from the task first")
         try:
             if not cancel:
+                self.end_flows(False)
+            self.end_streams()
+            if not cancel:
                 self.drain()
         except BaseException:
             cancel = True
@@ -69,25 +82,32 @@ cdef class Engine(Scheduler):
         finally:
             self.open = False
             if cancel:
+                self.end_flows(True)
                 self.cancel_all()
-            self.stop_workers(cancel)
+            self.end_actors(cancel)
+            try:
+                if self.remote is not None:
+                    self.remote.close(cancel)
+            finally:
+                self.stop_workers(cancel)
 
-    cdef int drain(self) except -1:
-        cdef Doorbell bell = Doorbell()
-        self.callers.append(bell)
-        try:
-            while True:
-                bell.listen()
-                if self.run_one_inline():
-                    continue
-                if self.threads_left == 0:
-                    return 0
-                self.rest(bell, 0)
-        finally:
-            self.callers.remove(bell)
+    cdef int end_flows(self, bint cancelled) except -1:
+        """Let all that was put into flows go through, or give it up."""
+        if self.flows is None:
+            return 0
+        for flow in list(self.flows):
+            if cancelled:
+                flow.cancel()
+            else:
+                try:
+                    flow.close()
+                except Exception:
+                    pass        # those who use the flow are told
+        return 0
 
     # Submitting
 
+    # Called at each submission: ``call_submit``, below, is put in its place.
     def submit(self, function, /, *args, **kwargs):
         """Hand ``function(*args, **kwargs)`` to the kernel and return its ``Ref`` at once.
 
@@ -95,8 +115,8 @@ cdef class Engine(Scheduler):
         """
         return self.submit_task(function, args, kwargs, None)
 
-    def options(self, *, placement=None, deadline=None):
-        """``submit`` and ``map`` with ``TaskOptions``.
+    def options(self, **options):
+        """``submit``, ``map`` and ``stream`` with ``TaskOptions``, which are given by name.
 
         >>> from microkernel import Kernel
         >>> with Kernel() as kernel:
@@ -105,27 +125,91 @@ cdef class Engine(Scheduler):
         """
         cdef Submitter submitter = Submitter.__new__(Submitter)
         submitter.engine = self
-        submitter.options = TaskOptions(placement=placement, deadline=deadline)
+        submitter.options = TaskOptions(**options)
+        if submitter.options.resources:
+            self.resources.need_of(submitter.options)
         return submitter
 
-    def map(self, function, *iterables):
+    def map(self, function, *iterables, window=MAP_WINDOW, progress=None):
         """Yield ``function`` of each element, in order, as ``map`` does.
 
-        At most 1,024 tasks are submitted ahead of what was taken, so the iterables may be endless.
+        At most ``window`` tasks are submitted ahead of what was taken, so the iterables may be
+        endless. ``progress``, a label or True, shows on standard error how many were taken; a
+        function is called with how many were, and of how many (None where the iterables do not
+        know their length).
         """
+        return self.mapped(function, iterables, None, window, progress)
+
+    cdef object mapped(self, object function, tuple iterables, object options, object window,
+                       object progress):
+        cdef object total = None
         self.check_open()
-        return mapped(self, function, zip(*iterables), None)
+        if not (isinstance(window, int) and window > 0):
+            raise KernelError(f"a window of {window!r} tasks", what="window",
+                              expected="a whole number, 1 or more",
+                              remedy=f"leave it out for {MAP_WINDOW:,}")
+        if not callable(progress):
+            return followed(results_in_order(self, function, zip(*iterables), options, window, None,
+                                             None), progress, iterables)
+        from microkernel.tracing.progress import total_of
+
+        total = total_of(*iterables)
+        return results_in_order(self, function, zip(*iterables), options, window, progress, total)
+
+    def stream(self, function, /, *args, window=STREAM_WINDOW, **kwargs):
+        """Run a generator function as a task and return its items as a ``Stream``, as they come.
+
+        At most ``window`` items are made ahead of what was taken; inline each is made when it is
+        asked for.
+
+        >>> from microkernel import Kernel
+        >>> with Kernel() as kernel, kernel.stream(iter, "abc") as letters:
+        ...     list(letters)
+        ['a', 'b', 'c']
+        """
+        return Stream(self.open_stream(function, args, kwargs, None, window), self)
 
     def put(self, value):
-        """A reference to ``value``, for giving it to many tasks."""
+        """A reference to ``value``, for giving it to many tasks.
+
+        With tasks in processes, what is large in ``value`` (arrays, bytes, tables) is copied once
+        into memory that all of them see, or lies there already if it was made by ``empty``. Raises
+        ``ObjectStoreFull`` when there is no room within ten seconds.
+        """
         cdef Ref task
         self.check_open()
-        task = self.new_task(self.functions.of(_put))
-        task.result = value
+        task = self.new_task(_object)
+        if (task.scope is None or not task.scope.replayed) and self.shares():
+            self.remote.keep(task, value)
+        else:
+            task.result = value
         task.state = DONE
         if self.on_object_made is not None:
             self.tell(self.on_object_made, (task,))
         return task
+
+    def empty(self, shape, dtype=float):
+        """A NumPy array, not initialised, to be filled and then put, or returned from a task.
+
+        With tasks in processes it lies in memory that all of them see, so that this costs no copy;
+        from then on it is read-only. Raises ``ObjectStoreFull`` as ``put`` does.
+        """
+        self.check_open()
+        if self.shares():
+            return self.remote.empty(shape, dtype)
+        import numpy
+
+        return numpy.empty(shape, dtype)
+
+    def object_statistics(self):
+        """How much of the memory for objects is used, and by whom; None without processes."""
+        return self.remote.object_statistics() if self.remote is not None else None
+
+    cdef bint shares(self) except -1:
+        """Whether objects go into memory that other processes see, too."""
+        if self.remote is None and self.place == PROCESS:
+            self.remote = self.open_remote()
+        return self.remote is not None
 
     # Waiting
 
@@ -177,153 +261,13 @@ cdef class Engine(Scheduler):
         if not in_time_then:
             raise TimeoutError(f"not all of {len(refs)} tasks were done in time")
 
-    cdef bint mine(self, Ref task) noexcept:
-        """Whether this thread may run the task while it waits."""
-        return not task.threaded or in_worker()
-
-    cdef Ref needed_by(self, Ref task):
-        """A ready task that this thread may run, and that ``task`` needs or is; None if none is."""
-        cdef list open_tasks
-        cdef set seen
-        if task.state == READY:
-            return task if self.mine(task) else None
-        if task.state != WAITING:
-            return None
-        open_tasks = [task]
-        seen = set()
-        while open_tasks:
-            task = <Ref>open_tasks.pop()
-            if task.state == READY:
-                if self.mine(task):
-                    return task
-            elif task.state == WAITING and task not in seen:
-                seen.add(task)
-                add_unfinished(open_tasks, task)
-        return None
-
-    cdef Ref needed_by_any(self, Pending pending):
-        cdef Ref task
-        cdef list tasks = pending.in_order()
-        cdef size_t i
-        while pending.first < <size_t>len(tasks) and (<Ref>tasks[pending.first]).state >= DONE:
-            pending.first += 1
-        for i in range(pending.first, <size_t>len(tasks)):
-            task = self.needed_by(<Ref>tasks[i])
-            if task is not None:
-                return task
-        return None
-
-    cdef bint run_something(self, Pending pending) except -1:
-        """Run one task of those that this thread may run while it waits for ``pending``."""
-        cdef Ref here = current()
-        cdef Ref task
-        if not in_worker():
-            if self.inline_queue.length == 0:
-                return False
-            if here is None or is_root(here):
-                return self.run_one_inline()
-        task = self.needed_by_any(pending)
-        if task is None:
-            return False
-        self.run_task(task)
-        return True
-
-    cdef int help(self, Ref target) except -1:
-        """Run what ``target`` needs, then itself, in this thread as far as that may be; wait for
-        what runs elsewhere."""
-        cdef list needed = [target]
-        cdef Ref task
-        cdef Ref argument
-        while needed:
-            self.heed_interruption()
-            task = <Ref>needed[-1]
-            if task.state >= DONE:
-                needed.pop()
-                continue
-            if task.state == READY and self.mine(task):
-                needed.pop()
-                self.run_task(task)
-                continue
-            argument = unfinished_argument(task) if task.state == WAITING else None
-            if argument is not None:
-                needed.append(argument)
-            else:
-                self.block(Pending([task]), 1, 0, False)
-        self.inline_queue.drop_gaps()
-        return self.heed_interruption()
-
-    cdef int finish(self, Ref task, int64_t until) except -1:
-        if task.state >= DONE:
-            return 0
-        if until == 0 and self.mine(task):
-            self.check_ours(task)
-            self.help(task)
-            return 0
-        return self.finish_all([task], until)
-
-    cdef int finish_all(self, list refs, int64_t until) except -1:
-        cdef Ref task
-        cdef list elsewhere = []
-        for ref in refs:
-            task = <Ref>ref
-            if task.state >= DONE:
-                continue
-            self.check_ours(task)
-            if until or not self.mine(task):
-                elsewhere.append(task)
-            else:
-                self.help(task)
-        if elsewhere:
-            pending = Pending(elsewhere)
-            self.block(pending, len(pending), until, True)
-        return 0
-
-    cdef int block(self, Pending pending, size_t count, int64_t until, bint must) except -1:
-        """Until ``count`` of the tasks have ended, or until ``until``: run what this thread may
-        run, else sleep. ``must``: raise TimeoutError when the time is up."""
-        cdef Completions completions = pending.completions
-        cdef Doorbell bell = completions.bell
-        if completions.waited_for:
-            raise KernelError("two wait for one Pending at the same time", what=repr(pending),
-                              expected="one at a time", remedy="give each its own Pending")
-        if self.forked():
-            self.check_open()
-        completions.waited_for = True
-        completions.needed = count
-        self.callers.append(bell)
-        try:
-            while True:
-                # Listening first, then looking: what comes in between rings.
-                bell.listen()
-                if completions.available() >= count:
-                    return 0
-                self.heed_interruption()
-                if until and monotonic_ns() >= until:
-                    if must:
-                        raise TimeoutError(
-                            f"{count - completions.available()} of {count} tasks are not done")
-                    return 0
-                if not self.run_something(pending):
-                    self.rest(bell, until)
-        finally:
-            self.callers.remove(bell)
-            bell.stop_listening()
-            completions.waited_for = False
-
-    cdef int rest(self, Doorbell bell, int64_t until) except -1:
-        """Sleep until rung, until ``until`` or the next deadline of a task, which ends by it."""
-        cdef int64_t first = self.first_deadline()
-        bell.sleep(first if first and (until == 0 or first < until) else until)
-        if first and monotonic_ns() >= first:
-            self.miss_the_late()
-        return 0
-
-    def wait(self, refs, count=1, timeout=None):
+    def wait(self, refs, count=1, timeout=None, *, progress=None):
         """Wait until ``count`` of ``refs`` have ended, at most ``timeout`` seconds.
 
         Returns the ended ones (in the order in which they ended, at most ``count``) and a
         ``Pending`` of the others. Giving that ``Pending`` to the next ``wait`` costs nothing for
         the tasks that are still running; a plain collection is gone through once.
+        ``progress(done, count)`` is called as tasks end, with how many have.
         """
         cdef Pending pending = refs if type(refs) is Pending else Pending(refs)
         cdef Ref task = watched()
@@ -337,6 +281,8 @@ cdef class Engine(Scheduler):
                 self.check_ours(<Ref>ref)
             pending.checked = self
         count = min(count, len(pending.positions))
+        if progress is not None and (task is None or not task.scope.replayed):
+            self._wait_step_by_step(pending, count, until, progress)
         if task is None:
             return self.wait_live(pending, count, until, None), pending
         if task.scope.replayed:
@@ -346,21 +292,17 @@ cdef class Engine(Scheduler):
         task.scope.boundary.keep(task, "wait", "kernel", None, positions)
         return done, pending
 
-    cdef list wait_live(self, Pending pending, size_t count, int64_t until, list positions):
+    def _wait_step_by_step(self, Pending pending not None, size_t count, int64_t until, progress):
+        """Until enough tasks have ended, telling ``progress`` each time that some have."""
         cdef Completions completions = pending.completions
-        cdef list done
-        if completions.available() < count:
-            self.block(pending, count, until, False)
-        done = completions.done[completions.taken:completions.taken + count]
-        completions.taken += len(done)
-        if completions.taken > 4096:
-            del completions.done[:completions.taken]
-            completions.taken = 0
-        for ref in done:
-            position = pending.positions.pop(ref)
-            if positions is not None:
-                positions.append(position)
-        return done
+        cdef size_t done = completions.available()
+        while done < count:
+            progress(done, count)
+            self.block(pending, done + 1, until, False)
+            if completions.available() <= done:
+                return          # the time is up
+            done = completions.available()
+        progress(min(done, count), count)
 
     def _wait_in_replay(self, Ref task not None, Pending pending not None, size_t count,
                         int64_t until):
@@ -373,72 +315,62 @@ cdef class Engine(Scheduler):
         positions = task.scope.boundary.exchange(task, "wait", "kernel", None, wait_now)
         return live[0] if live else self.wait_as_recorded(pending, positions)
 
-    cdef list wait_as_recorded(self, Pending pending, object positions):
-        cdef list done = []
-        cdef dict tasks = pending.numbered()
-        for position in positions:
-            ref = tasks.pop(position, None)
-            if ref is None or ref not in pending.positions:
-                raise ReplayDivergence("the recorded run waited for another task here",
-                                       what=f"task number {position}",
-                                       expected="a task of this wait",
-                                       remedy="replay with the recorded code")
-            self.help(<Ref>ref)
-            done.append(ref)
-            del pending.positions[ref]
-        return done
+    def as_completed(self, refs, timeout=None, *, progress=None):
+        """The references in the order in which they end: an iterator, and for coroutines an
+        asynchronous one. Raises ``TimeoutError`` when not all have ended after ``timeout`` seconds.
+        ``progress``, a label or True, makes it an iterator that shows how many have.
 
-    async def wait_async(self, Ref task not None):
-        """The result of ``task``, for coroutines; what ``await ref`` calls."""
+        >>> from microkernel import Kernel
+        >>> with Kernel() as kernel:
+        ...     refs = [kernel.submit(abs, n) for n in (-1, -2)]
+        ...     [kernel.get(ref) for ref in kernel.as_completed(refs)]
+        [1, 2]
+        """
+        ended = AsCompleted(self, Pending(refs), moment(timeout))
+        return followed(ended, progress, (ended,))
+
+    async def _wait_for_one(self, Pending pending not None, int64_t until):
+        """``wait`` for coroutines: a list of one task, or of none when the time is up."""
+        cdef Completions completions = pending.completions
+        cdef Ref task = watched()
         cdef Ref needed
-        self.check_ours(task)
-        while task.state < DONE:
-            needed = self.needed_by(task)
+        cdef list positions = None if task is None else []
+        if task is not None and task.scope.replayed:
+            return self._wait_in_replay(task, pending, 1, until)
+        import asyncio      # whoever awaits has it; others start without
+
+        completions.needed = 1
+        while completions.available() == 0 and not (until and monotonic_ns() >= until):
+            needed = self.needed_by_any(pending)
             if needed is not None:
                 self.run_task(needed)
                 continue
-            needed = task
-            while needed.state == WAITING:
-                argument = unfinished_argument(needed)
-                if argument is None:
-                    break
-                needed = argument
-            await self._end_of(needed)
-        return unwrap(task)
-
-    async def _end_of(self, Ref task not None):
-        """Until the task is done or a deadline has passed, without blocking the event loop."""
-        cdef int64_t first
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
-
-        def finished():
-            try:
-                loop.call_soon_threadsafe(_settle, future)
-            except RuntimeError:
-                pass        # the loop is closed: nobody waits any more
-
-        if task.waiters is None:
-            task.waiters = [finished]
-        else:
-            task.waiters.append(finished)
-        first = self.first_deadline()
-        if first == 0:
-            await future
-            return
-        try:
-            await asyncio.wait_for(future, max(0.0, (first - monotonic_ns()) / 1e9))
-        except asyncio.TimeoutError:
-            self.miss_the_late()
+            loop = asyncio.get_running_loop()
+            future = loop.create_future()
+            completions.notify = settle_later(loop, future)
+            if self.remote_left:
+                self.remote.attend(1)
+                try:
+                    await self._settled(future, until)
+                finally:
+                    self.remote.attend(-1)
+            else:
+                await self._settled(future, until)
+        done = self.wait_live(pending, min(1, completions.available()), until, positions)
+        if task is not None:
+            task.scope.boundary.keep(task, "wait", "kernel", None, positions)
+        return done
 
     # Giving up
 
-    def cancel(self, Ref ref not None):
+    def cancel(self, Ref ref not None, *, force=False):
         """Give a task up; whether that was possible.
 
         A queued task never runs. A running one gets ``TaskCancelled`` between two byte codes of
         its own or where it waits for a task (not inside another C function). What depends on it
-        ends with the same error. A decision cannot be cancelled from its inside.
+        ends with the same error. A decision cannot be cancelled from its inside. The process of a
+        task that has not stopped after ``KernelSettings.grace`` seconds is ended and replaced; with
+        ``force`` it is at once.
         """
         cdef Ref task = watched()
         cdef bint possible
@@ -451,21 +383,12 @@ cdef class Engine(Scheduler):
             else:
                 self.help(ref)
             return possible
+        if force and ref.place == PROCESS and ref.slot:
+            self.remote.kill(ref)
         possible = self.give_up(ref, cancelled_error(ref))
         if task is not None:
             task.scope.boundary.keep(task, "cancel", "kernel", None, possible)
         return possible
-
-    cdef bint give_up(self, Ref task, object error) except -1:
-        cdef bint running = task.state == RUNNING
-        if task.state >= ENDING or is_root(task):
-            return False
-        task.state = ENDING
-        if running:
-            self.interrupt(task)
-        self.fail(task, error)
-        return True
-
 
 cdef int64_t moment(object timeout) except -1:
     """The monotonic time at which ``timeout`` seconds have passed; 0 for never."""
@@ -477,36 +400,84 @@ cdef int64_t moment(object timeout) except -1:
     return 0 if timeout > 1e9 else monotonic_ns() + <int64_t>(timeout * 1e9) + 1
 
 
-cdef int add_unfinished(list tasks, Ref task) except -1:
-    for argument in task.args:
-        if type(argument) is Ref and (<Ref>argument).state < DONE:
-            tasks.append(argument)
-    if task.kwargs is not None:
-        for argument in task.kwargs.values():
-            if type(argument) is Ref and (<Ref>argument).state < DONE:
-                tasks.append(argument)
-    return 0
-
-
-cdef Ref unfinished_argument(Ref task):
-    """An argument that the task waits for; None when the last of them has ended just now."""
-    for argument in task.args:
-        if type(argument) is Ref and (<Ref>argument).state < DONE:
-            return <Ref>argument
-    if task.kwargs is not None:
-        for argument in task.kwargs.values():
-            if type(argument) is Ref and (<Ref>argument).state < DONE:
-                return <Ref>argument
-    return None
-
-
 def _put():
     """The function that objects made by ``put`` are named after."""
 
 
-def _settle(future):
-    if not future.done():
-        future.set_result(None)
+cdef Function _object = Function(_put)
+
+
+def results_in_order(Engine engine, function, rows, options, window, progress, total):
+    """The generator behind ``map``."""
+    ahead = deque()
+    done = 0
+    for row in rows:
+        ahead.append(engine.submit_task(function, row, {}, options))
+        if len(ahead) < window:
+            continue
+        result = engine.get(ahead.popleft())
+        if progress is not None:
+            done += 1
+            progress(done, total)
+        yield result
+        del result
+    while ahead:
+        result = engine.get(ahead.popleft())
+        if progress is not None:
+            done += 1
+            progress(done, total)
+        yield result
+        del result
+
+
+cdef class AsCompleted:
+    """Tasks in the order in which they end; what ``Kernel.as_completed`` returns."""
+
+    cdef Engine engine
+    cdef Pending pending
+    cdef int64_t until
+
+    def __cinit__(self, Engine engine not None, Pending pending not None, int64_t until):
+        self.engine = engine
+        self.pending = pending
+        self.until = until
+        for ref in pending:
+            engine.check_ours(<Ref>ref)
+        pending.checked = engine
+
+    def __len__(self):
+        return len(self.pending)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if not len(self.pending):
+            raise StopIteration
+        timeout = max(0, self.until - monotonic_ns()) / 1e9 if self.until else None
+        return self.checked(self.engine.wait(self.pending, 1, timeout)[0])
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        if not len(self.pending):
+            raise StopAsyncIteration
+        return self.checked(await self.engine._wait_for_one(self.pending, self.until))
+
+    cdef object checked(self, list done):
+        if not done:
+            raise TimeoutError(f"{len(self.pending)} tasks are not done")
+        return done[0]
+
+
+cdef object followed(object results, object progress, tuple sources):
+    """``results``, with the progress of taking them shown if that is asked for."""
+    if progress is None or progress is False:
+        return results
+    from microkernel.tracing.progress import shown_progress, total_of
+
+    return shown_progress(results, progress, total_of(*sources))
 
 
 def mapped(Engine engine, function, rows, options):
@@ -518,3 +489,60 @@ def mapped(Engine engine, function, rows, options):
             yield engine.get(window.popleft())
     while window:
         yield engine.get(window.popleft())
+
+
+# What a method of C costs less than one with ``*args, **kwargs``: a dictionary for each call.
+
+cdef extern from "Python.h":
+    ctypedef struct PyMethodDef:
+        const char *ml_name
+        void *ml_meth
+        int ml_flags
+        const char *ml_doc
+    int METH_FASTCALL
+    int METH_KEYWORDS
+    object PyDescr_NewMethod(PyTypeObject *kind, PyMethodDef *method)
+    void PyType_Modified(PyTypeObject *kind)
+    ctypedef struct PyTypeObject:
+        PyObject *tp_dict
+
+cdef PyMethodDef _submit
+
+
+cdef PyObject *call_submit(PyObject *engine, PyObject **args, Py_ssize_t n,
+                           PyObject *names) except NULL:
+    cdef tuple positional
+    cdef dict named = None
+    cdef Ref task
+    cdef Py_ssize_t i
+    if names != NULL:
+        n_named = len(<tuple>names)
+        named = {(<tuple>names)[i]: <object>args[n + i] for i in range(n_named)}
+    if n == 0:
+        raise TypeError("submit() takes a function and its arguments")
+    positional = PyTuple_New(n - 1)
+    for i in range(1, n):
+        Py_INCREF(<object>args[i])
+        PyTuple_SET_ITEM(positional, i - 1, <object>args[i])
+    task = (<Engine>engine).submit_task(<object>args[0], positional, named, None)
+    Py_INCREF(task)
+    return <PyObject *>task
+
+
+cdef int replace_submit() except -1:
+    cdef PyTypeObject *kind = <PyTypeObject *>Engine
+    cdef bytes text = b"submit($self, function, /, *args, **kwargs)\n--\n\n" + (
+        Engine.submit.__doc__.encode())
+    cdef dict methods = <dict>kind.tp_dict
+    _texts.append(text)
+    _submit.ml_name = "submit"
+    _submit.ml_meth = <void *>call_submit
+    _submit.ml_flags = METH_FASTCALL | METH_KEYWORDS
+    _submit.ml_doc = text
+    methods["submit"] = PyDescr_NewMethod(kind, &_submit)
+    PyType_Modified(kind)
+    return 0
+
+
+cdef list _texts = []           # which the method points to
+replace_submit()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any
 
 from microkernel.errors import KernelError
@@ -63,6 +62,8 @@ def find_frameworks() -> dict[str, Framework]:
 
     Raises ``KernelError`` when an entry point names something that is no ``Framework``.
     """
+    from importlib.metadata import entry_points  # slow to import, and seldom needed
+
     found = {}
     for entry in entry_points(group=GROUP):
         framework = entry.load()

@@ -14,6 +14,11 @@ cdef class Function:
 
 
 cdef class Functions:
+    cdef Function last          # that was asked for, of those that are known
     cdef dict known
     cdef dict templates
     cdef Function of(self, object call)
+
+
+# A callable with the name and code of another.
+cdef Function like(Function template, object call)

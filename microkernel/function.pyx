@@ -59,11 +59,14 @@ cdef class Functions:
 
     cdef Function of(self, object call):
         cdef Function function
+        if self.last is not None and self.last.call is call:
+            return self.last
         try:
             found = self.known.get(call)
         except TypeError:
             found = None        # a callable that has no hash
         if found is not None and (<Function>found).call is call:
+            self.last = <Function>found
             return <Function>found
         written = call.__func__ if type(call) is MethodType else call
         plain = (type(written) is FunctionType and not written.__dict__

@@ -5,17 +5,21 @@ the engine's part; here is what makes one of them a decision: it is opened and c
 journal, and all that it and its tasks read comes through a boundary.
 """
 import os
+import weakref
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
+from libc.string cimport memcpy
 
+from microkernel.actors.reference cimport ActorRef
+from microkernel.actors.registry cimport Actors
 from microkernel.boundary cimport Live
 from microkernel.engine cimport Engine
 from microkernel.event_sink cimport EventSink
 from microkernel.function cimport Function
 from microkernel.ids cimport TaskId, id_from_bytes, id_to_bytes
-from microkernel.pending cimport monotonic_ns
 from microkernel.recording cimport Recording, describe_error
+from microkernel.remote cimport Remote
 from microkernel.replaying cimport Replaying
 from microkernel.scheduler cimport cancelled_error, unwrap
 from microkernel.shims cimport begin_watching, end_watching
@@ -34,6 +38,8 @@ from microkernel.task cimport (
     leave_coroutine,
     thread_ident,
 )
+from microkernel.tracing cimport trace as tracing
+from microkernel.tracing.trace cimport SRDS_KIND_COROUTINE, SRDS_KIND_DECISION
 from microkernel.values cimport Writer, write_array_header, write_raw, write_text, write_value
 
 from microkernel.errors import KernelError, ValueNotRecordable
@@ -117,7 +123,10 @@ cdef class Kernel(Engine):
     cdef Boundary recording
     cdef list on_decision_opened
     cdef list on_decision_closed
+    cdef list servers           # of metrics
     cdef tuple last_grounds
+    cdef Actors actors
+    cdef bint in_worker_process
 
     def __init__(self, settings=None, *, EventSink sink=None, bytes run_id=None):
         super().__init__(settings or KernelSettings(), run_id or os.urandom(16))
@@ -130,6 +139,105 @@ cdef class Kernel(Engine):
             self.recording.on_input = lambda *event: self.tell(inputs, event)
         self.on_decision_opened = self.hooks("decision_opened")
         self.on_decision_closed = self.hooks("decision_closed")
+        self.actors = Actors(self)
+
+    # Actors
+
+    def spawn(self, cls, /, *args, options=None, **kwargs):
+        """An actor: ``cls(*args, **kwargs)``, whose methods are called by tasks, in order.
+
+        ``options`` are ``ActorOptions``: where it runs, its name, what becomes of it in a crash.
+        Returns at once; what the constructor raises is raised by every call.
+
+        >>> with Kernel() as kernel:
+        ...     numbers = kernel.spawn(list, (1, 2))
+        ...     kernel.get(numbers.append(3))
+        ...     kernel.get(numbers.copy())
+        [1, 2, 3]
+        """
+        return self.actors.spawn(cls, args, kwargs, options)
+
+    def actor(self, str name not None):
+        """The actor that was spawned under this name."""
+        self.check_open()
+        return self.actors.find(name)
+
+    def stop(self, ActorRef actor not None, *, bint now=False):
+        """End an actor after the calls that were made; ``now``: at once, and they fail.
+
+        Returns at once. Later calls fail with ``ActorDied``; the name is free.
+        """
+        self.actors.stop(actor, now)
+
+    def refer_to_actor(self, bytes key, cls, str described, str source):
+        """What a pickled ``ActorRef`` becomes in this process."""
+        return self.actors.refer(key, cls, described, source)
+
+    cdef int end_actors(self, bint cancelled) except -1:
+        return self.actors.close(cancelled)
+
+    # Graphs known beforehand
+
+    def flow(self, graph):
+        """Run a ``flows.Graph``: operators linked by bounded channels. Returns the ``Flow``."""
+        from microkernel.flows.flow import Flow
+
+        return Flow(self, graph)
+
+    def template(self, name="template", *, placement=None, deadline=None, parallel=False):
+        """Record a subgraph of tasks, to submit it again and again as one: ``flows.Template``."""
+        from microkernel.flows.template import Template
+
+        options = None
+        if placement is not None or deadline is not None:
+            options = TaskOptions(placement=placement, deadline=deadline)
+        return Template(self, name, options, parallel)
+
+    # Watching
+
+    def trace(self):
+        """What every task left at its end so far, as an iterator of ``TraceEntry``."""
+        from microkernel.tracing.entries import read_entries
+
+        return read_entries(self.ring)
+
+    def timeline(self, path=None, *, arrows=False):
+        """Write the trace as a timeline to ``path``, or return its JSON.
+
+        ``.json`` and ``.json.gz`` are for ui.perfetto.dev or chrome://tracing, ``.svg`` is a
+        picture. ``arrows`` lead from a task to those that it submitted. It works on a closed
+        kernel, too.
+        """
+        from microkernel.tracing.timeline import write_timeline
+
+        return write_timeline(self.ring, path, arrows=arrows)
+
+    def counters(self):
+        """What the kernel has done and is doing now: ``KernelCounters``."""
+        from microkernel.tracing.counters import counters_from
+
+        return counters_from(self.ring.statistics(), self.remote if self.open else None)
+
+    def serve_metrics(self, port=0):
+        """Serve the counters to Prometheus at ``http://127.0.0.1:port/metrics`` while the kernel is
+        open. Returns the ``MetricsServer``, whose ``port`` is the one taken where 0 was given."""
+        from microkernel.tracing.metrics import MetricsServer
+
+        self.check_open()
+        server = MetricsServer(self, port)
+        self.servers = [*(self.servers or ()), server]
+        return server
+
+    def close(self, *, cancel=False):
+        """See ``Engine.close``; the trace and the counters can still be read."""
+        try:
+            Engine.close(self, cancel=cancel)
+        finally:
+            if not self.open and not self.forked():
+                for server in self.servers or ():
+                    server.close()
+                self.servers = None
+                self.ring.close()
 
     # Decisions
 
@@ -153,6 +261,10 @@ cdef class Kernel(Engine):
         known = self.functions.of(function)
         if outer is not None and outer.scope is not None and not is_fetching(outer):
             return self.nested(known, args, kwargs, outer)
+        if self.in_worker_process:
+            raise KernelError("a decision is opened in a worker process", what=known.name,
+                              expected="the process that opened the kernel, which has the journal",
+                              remedy="open it there, and submit its tasks from within")
         task = self.open_decision(known, self.recording)
         if known.is_async:
             return self.decide_async(task, args, kwargs, (subject, policy, versions))
@@ -202,6 +314,11 @@ cdef class Kernel(Engine):
                     end_watching()
                     raise
         task.state = RUNNING
+        tracing.submitted(self.ring, task)
+        if task.function.is_async:
+            tracing.begin_coroutine(self.ring, task)
+        else:
+            tracing.begin(self.ring, task)
         return 0
 
     cdef decide(self, Ref task, tuple args, dict kwargs, tuple about):
@@ -216,9 +333,11 @@ cdef class Kernel(Engine):
                 self.finish_children(task)
         except BaseException as error:
             leave(previous)
+            tracing.end(self.ring, task)
             self.close_decision(task, FAILED, error)
             raise
         leave(previous)
+        tracing.end(self.ring, task)
         self.close_decision(task, DONE, value)
         return decided(task, value)
 
@@ -294,6 +413,8 @@ cdef class Kernel(Engine):
         cdef object unrecordable = None
         if recorded or scope.replayed:
             end_watching()
+        self.ring.append_slowly(task, state, result, SRDS_KIND_COROUTINE if task.function.is_async
+                                else SRDS_KIND_DECISION)
         task.state = <unsigned char>state
         if state == FAILED:
             for child in scope.children:
@@ -302,6 +423,8 @@ cdef class Kernel(Engine):
         scope.recorded = scope.replayed = False
         scope.boundary = _live
         scope.children = []
+        if self.actors.live:
+            self.actors.end_of(scope)
         if self.forked():
             return 0        # the journal is the parent's
         if recorded:
@@ -353,21 +476,51 @@ cdef class Kernel(Engine):
         if not task.scope.recorded:
             return 0
         cdef Writer *w = &task.scope.tasks
-        cdef int64_t now = monotonic_ns()
+        cdef int64_t started, ended
+        self.ring.last_times(&started, &ended)
         write_array_header(w, 7)
         write_value(w, id_to_bytes(task.id), 0)
         write_value(w, id_to_bytes(task.parent), 0)
         write_text(w, task.function.name)
         write_value(w, task.function.code, 0)
         write_value(w, task.state == DONE, 0)
-        write_value(w, task.started_ns, 0)
-        write_value(w, now - task.started_ns if task.started_ns else 0, 0)
+        write_value(w, started, 0)
+        write_value(w, ended - started, 0)
         if w.length >= TASK_BLOCK:
             try:
                 self.append_tasks(task.scope)
             except Exception:
                 pass    # the block is kept; the decision's close appends it or raises
         return 0
+
+    cdef int finish_scope(self, DecisionScope scope) except -1:
+        if scope.tasks.length:
+            self.append_tasks(scope)
+        return 0
+
+    cdef int append_gathered(self, Ref task, const unsigned char *events, size_t n) except -1:
+        """One after the other: kind (2 bytes), length (4), data."""
+        cdef uint16_t kind
+        cdef uint32_t length
+        while task.scope.recorded and n > 6:
+            memcpy(&kind, events, 2)
+            memcpy(&length, events + 2, 4)
+            if length > n - 6:
+                raise KernelError("a worker's record is cut short", what="events",
+                                  expected=f"{length} bytes", remedy="report this as a bug")
+            self.sink.append(kind, 0, &task.scope.decision, events + 6, length)
+            events += 6 + length
+            n -= 6 + length
+        return 0
+
+    cdef Remote open_remote(self):
+        from microkernel.processes.fabric import Fabric
+
+        return Fabric(self)
+
+    def __reduce__(self):
+        # In another process it stands for that process's kernel.
+        return current_kernel, ()
 
     cdef int append_tasks(self, DecisionScope scope) except -1:
         cdef Writer block = scope.tasks
@@ -382,6 +535,31 @@ cdef class Kernel(Engine):
             raise
         free(block.data)
         return 0
+
+
+cdef object _here = None        # returns the kernel of this process that other processes know
+
+
+def stand_for_process(Kernel kernel not None, *, bint worker):
+    """Make ``kernel`` the one that a kernel which comes from another process turns into."""
+    global _here
+    kernel.in_worker_process = worker
+    _here = weakref.ref(kernel)
+
+
+def current_kernel():
+    """The kernel whose task the calling code runs in, else the one that has processes.
+
+    Raises ``KernelError`` elsewhere.
+    """
+    cdef Ref task = current()
+    if task is not None and task.kernel is not None:
+        return task.kernel
+    kernel = None if _here is None else _here()
+    if kernel is None:
+        raise KernelError("no kernel runs this code", what="current_kernel",
+                          expected="a call from within a task", remedy="pass the kernel along")
+    return kernel
 
 
 cdef Decision decided(Ref task, answer):

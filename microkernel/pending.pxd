@@ -21,6 +21,8 @@ cdef extern from "pythread.h":
 cdef class Doorbell:
     cdef PyThread_type_lock lock
     cdef bint asleep
+    cdef void (*kick)(void *) noexcept nogil    # wakes who sleeps elsewhere than at the lock
+    cdef void *kicked
     cdef int ring(self) except -1
     cdef int listen(self) noexcept
     cdef int stop_listening(self) noexcept
@@ -34,6 +36,7 @@ cdef class Completions:
     cdef bint alive
     cdef bint waited_for
     cdef Doorbell bell
+    cdef object notify          # called once, when as many as are needed have ended; or None
     cdef int watch(self, Ref task) except -1
     cdef int complete(self, Ref task) except -1
     cdef size_t available(self) noexcept
@@ -51,3 +54,4 @@ cdef class Pending:
 
 
 cdef int64_t monotonic_ns() noexcept nogil
+cdef bint add_waiter(Ref task, object waiter) except -1

@@ -29,6 +29,27 @@ cdef int64_t monotonic_ns() noexcept nogil:
     return <int64_t>now.tv_sec * 1000000000 + now.tv_nsec
 
 
+cdef bint add_waiter(Ref task, object waiter) except -1:
+    """Have ``waiter`` (a task, a set of completions, a function) told when ``task`` ends; False if
+    it
+    has ended. Where a list is made, garbage may be collected, and a finalizer let other threads in:
+    therefore the second look."""
+    cdef object known
+    while task.state < DONE:
+        known = task.waiters
+        if known is None:
+            task.waiters = waiter
+            return True
+        if type(known) is list:
+            (<list>known).append(waiter)
+            return True
+        both = [known, waiter]
+        if task.waiters is known:
+            task.waiters = both
+            return True
+    return False
+
+
 cdef class Doorbell:
     """One sleeping thread and whoever wakes it; all flags change under the GIL."""
 
@@ -46,6 +67,8 @@ cdef class Doorbell:
         if self.asleep:
             self.asleep = False
             PyThread_release_lock(self.lock)
+            if self.kick != NULL:
+                self.kick(self.kicked)
         return 0
 
     cdef int listen(self) noexcept:
@@ -101,16 +124,15 @@ cdef class Completions:
         return len(self.done) - self.taken
 
     cdef int watch(self, Ref task) except -1:
-        if task.state >= DONE:
+        cdef object known = task.waiters
+        if (type(known) is list and len(<list>known) >= PRUNED_FROM
+                and len(<list>known) & (len(<list>known) - 1) == 0):
+            left = [waiter for waiter in <list>known
+                    if type(waiter) is not Completions or (<Completions>waiter).alive]
+            if task.waiters is known:
+                task.waiters = left
+        if not add_waiter(task, self):
             self.done.append(task)
-            return 0
-        if task.waiters is None:
-            task.waiters = [self]
-            return 0
-        if len(task.waiters) >= PRUNED_FROM and len(task.waiters) & (len(task.waiters) - 1) == 0:
-            task.waiters = [waiter for waiter in task.waiters
-                            if type(waiter) is not Completions or (<Completions>waiter).alive]
-        task.waiters.append(self)
         return 0
 
     cdef int complete(self, Ref task) except -1:
@@ -118,6 +140,10 @@ cdef class Completions:
             self.done.append(task)
             if self.available() >= self.needed:
                 self.bell.ring()
+                if self.notify is not None:
+                    notify = self.notify
+                    self.notify = None
+                    notify()
         return 0
 
 

@@ -1,47 +1,60 @@
 """Which task runs when and where, and who is told of its end.
 
-A task runs in one of two places under the same rules and with the same ids: *inline*, in the thread
-that waits for it, in the order of submission, so that a debugger works and runs repeat; or in a
-*thread* of the kernel's own. Everything here happens under the GIL, between two byte codes of
-anybody else, which is why counting dependencies needs no lock. What may let another thread in (a
-hook, a sink, the destructor of an argument) is called only when the books are balanced.
-
-A burst of submissions wakes each sleeping worker at most once, and an awake worker goes from task
-to task without giving up the GIL. That is what makes a threaded task cost less than a microsecond
-here and several in an executor that locks and signals for each.
+A task runs in one of three places under the same rules and with the same ids: *inline*, in the
+thread that waits for it, in the order of submission, so that a debugger works and runs repeat; in a
+*thread* of the kernel's own; or in another *process*. Here are the books: which task depends on
+which, which may begin, how each ended. ``Runner`` runs them. Everything here happens under the GIL,
+between two byte codes of anybody else, which is why counting dependencies needs no lock. What may
+let another thread in (a hook, a sink, the destructor of an argument) is called only when the books
+are balanced.
 """
 import logging
-import threading
-from heapq import heapify, heappop, heappush
 
-from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t
 
+from microkernel.alarms cimport Alarms
+from microkernel.encoded cimport Encoded
 from microkernel.function cimport Function, Functions
 from microkernel.ids cimport id_from_bytes, id_to_bytes, mix
-from microkernel.pending cimport Completions, Doorbell, monotonic_ns
+from microkernel.mailbox cimport Method
+from microkernel.pending cimport Completions, Doorbell, add_waiter, monotonic_ns
 from microkernel.ready_queue cimport ReadyQueue
+from microkernel.remote cimport Remote
+from microkernel.resources cimport Resources
 from microkernel.task cimport (
     DONE,
     ENDING,
     FAILED,
+    HOLDS,
+    INLINE,
+    NEEDS,
+    PAUSED,
+    PROCESS,
     READY,
     RUNNING,
+    STALLED,
+    STREAMS,
+    THREAD,
+    URGENT,
     WAITING,
+    DecisionScope,
     Ref,
     current,
-    enter,
     forks,
     is_fetching,
-    leave,
-    thread_ident,
 )
+from microkernel.tracing cimport trace
+from microkernel.tracing.trace cimport TraceRing
 
-from microkernel.errors import DeadlineMissed, KernelClosed, KernelError, TaskCancelled
+from microkernel.errors import (
+    DeadlineMissed,
+    KernelClosed,
+    KernelError,
+    NotOverridden,
+    TaskCancelled,
+)
 from microkernel.instrument import Instrument
-
-cdef extern from "Python.h":
-    int PyThreadState_SetAsyncExc(unsigned long thread, PyObject *exception)
+from microkernel.settings import NO_FALLBACK
 
 cdef extern from *:
     """
@@ -49,18 +62,11 @@ cdef extern from *:
     """
     int srds_is_worker
 
-cdef enum:
-    GRACE_SECONDS = 5           # that tasks which were told to stop are waited for at closing
-
 cdef object _log = logging.getLogger("microkernel")
 
 
-cdef class Worker:
-    """A thread that runs ready tasks until there are none, then sleeps at its bell."""
-
-
 cdef class Scheduler:
-    """Tasks, their order, their ends and the workers; ``Engine`` adds waiting for them."""
+    """Tasks, their order, their ends and the workers; ``Runner`` runs them."""
 
     def __init__(self, settings, bytes run_id not None):
         self.settings = settings
@@ -69,13 +75,13 @@ cdef class Scheduler:
         self.process = forks()
         self.inline_queue = ReadyQueue()
         self.thread_queue = ReadyQueue()
-        self.workers = []
-        self.asleep = []
         self.callers = []
-        self.deadlines = []
+        self.deadlines = Alarms()
+        self.pauses = Alarms(PAUSED)
+        self.resources = Resources(settings.capacity)
         self.functions = Functions()
-        self.threaded = settings.placement == "thread"
-        self.most_workers = settings.workers
+        self.ring = TraceRing(run_id, settings.placement)
+        self.place = place_named(settings.placement)
         self.on_submitted = self.hooks("submitted")
         self.on_started = self.hooks("started")
         self.on_finished = self.hooks("finished")
@@ -136,11 +142,19 @@ cdef class Scheduler:
         return task
 
     cdef Ref submit_task(self, object call, tuple args, dict kwargs, object options):
-        cdef Function function
-        cdef Ref task
-        cdef bint references = False
         self.check_open()
-        function = self.functions.of(call)
+        return self.submit_function(self.functions.of(call), args, kwargs, options)
+
+    cdef Ref submit_function(self, Function function, tuple args, dict kwargs, object options):
+        cdef bint references = False
+        cdef Ref task = self.prepare(function, args, kwargs, options, &references)
+        self.hand_in(task, references)
+        return task
+
+    cdef Ref prepare(self, Function function, tuple args, dict kwargs, object options,
+                     bint *references):
+        """A new task with its id and its place, of which nobody knows yet."""
+        cdef Ref task
         if function.is_async:
             raise KernelError(f"{function.name} is a coroutine function", what=function.name,
                               expected="a function",
@@ -148,43 +162,77 @@ cdef class Scheduler:
         for argument in args:
             if type(argument) is Ref:
                 self.check_ours(<Ref>argument)
-                references = True
+                references[0] = True
         if kwargs:
             for argument in kwargs.values():
                 if type(argument) is Ref:
                     self.check_ours(<Ref>argument)
-                    references = True
+                    references[0] = True
+        if options is not None and options.resources:
+            self.resources.need_of(options)     # raises for what can never be, before it has an id
         task = self.new_task(function)
         task.args = args
         task.kwargs = kwargs if kwargs else None
-        task.threaded = self.threaded
-        if options is not None and options.placement is not None:
-            task.threaded = options.placement == "thread"
+        task.place = self.place
+        if options is not None:
+            self.grant(task, options)
         if task.scope is not None and task.scope.replayed:
-            task.threaded = False       # a replay needs no other thread, and none to wait for
-        if task.threaded and not self.workers:
-            self.start_worker()
-        if self.on_submitted is not None:
-            self.tell(self.on_submitted, (task,))
-        self.threads_left += task.threaded
+            task.place = INLINE         # a replay needs no other thread, and none to wait for
+        return task
+
+    cdef int hand_in(self, Ref task, bint references) except -1:
+        """Make a prepared task one of the kernel's, which may begin."""
+        self.enlist(task)
         if task.scope is not None:
             task.scope.children.append(task)
-        if options is not None and options.deadline is not None:
+        if task.options is not None and task.options.deadline is not None:
             if task.scope is None or not task.scope.replayed:
-                self.set_deadline(task, monotonic_ns() + <int64_t>(options.deadline * 1e9))
-            elif self.missed_in_record(task):
-                return task
+                self.set_deadline(task, monotonic_ns() + <int64_t>(task.options.deadline * 1e9))
+            elif not task.wants & STREAMS and self.missed_in_record(task):
+                return 0
         if references:
-            for argument in args:
+            task.missing += 1       # while they are counted, some may end
+            args = task.args        # which it loses when one of them has failed
+            kwargs = task.kwargs
+            for argument in <tuple>args:
                 if type(argument) is Ref:
                     self.depend(task, <Ref>argument)
-            if task.kwargs is not None:
-                for argument in kwargs.values():
+            if kwargs is not None:
+                for argument in (<dict>kwargs).values():
                     if type(argument) is Ref:
                         self.depend(task, <Ref>argument)
+            task.missing -= 1
         if task.missing == 0 and task.state == WAITING:
             self.make_ready(task)
-        return task
+        return 0
+
+    cdef int grant(self, Ref task, object options) except -1:
+        """Note what the task was given beside its function; its deadline is set later."""
+        task.options = options
+        if options.placement is not None:
+            task.place = place_named(options.placement)
+        if options.priority:
+            task.priority = options.priority
+            task.wants |= URGENT
+        # What the machine of a recorded run had is no concern of a replay, where nothing overlaps.
+        if options.resources and not (task.scope is not None and task.scope.replayed):
+            task.wants |= NEEDS
+        return 0
+
+    cdef int enlist(self, Ref task) except -1:
+        """A new task has its place: see to it that somebody is there, count it, tell of it."""
+        if task.place == THREAD:
+            self.need_worker()
+        elif task.place == PROCESS and self.remote is None:
+            self.remote = self.open_remote()
+        trace.submitted(self.ring, task)
+        if self.on_submitted is not None:
+            self.tell(self.on_submitted, (task,))
+        if task.place == THREAD:
+            self.threads_left += 1
+        elif task.place == PROCESS:
+            self.remote_left += 1
+        return 0
 
     cdef bint missed_in_record(self, Ref task) except -1:
         """In a replay: whether the task's deadline was missed when it was recorded; the clock has
@@ -192,7 +240,7 @@ cdef class Scheduler:
         if task.scope.boundary.recorded(task, "deadline", "kernel", None) is None:
             return False
         task.state = ENDING
-        self.fail(task, deadline_missed(task))
+        self.end_late(task)
         return True
 
     cdef int depend(self, Ref task, Ref on) except -1:
@@ -202,138 +250,102 @@ cdef class Scheduler:
                 self.complete(task, FAILED, on.result)
         elif on.state < DONE:
             task.missing += 1
-            if on.waiters is None:
-                on.waiters = [task]
-            else:
-                on.waiters.append(task)
+            if not add_waiter(on, task):
+                task.missing -= 1
+                return self.depend(task, on)
+            if on.place == PROCESS:
+                self.remote.attend(1)
         return 0
 
     cdef int make_ready(self, Ref task) except -1:
+        if type(task.function) is Method:
+            return (<Method>task.function).mailbox.ready(task)
+        if task.wants & NEEDS and not task.wants & HOLDS and not self.resources.admit(task):
+            return 0
+        return self.enqueue(task)
+
+    cdef int enqueue(self, Ref task) except -1:
+        """A task has all that it needs: it may begin."""
+        if task.wants & STREAMS and task.place == INLINE:
+            task.state = WAITING
+            task.wants |= STALLED       # for somebody to ask for an item
+            return self.wake_caller()
         task.state = READY
-        if task.threaded:
+        if task.place == THREAD:
             self.thread_queue.push(task)
             return self.wake_worker()
+        if task.place == PROCESS:
+            return self.remote.push(task)
         self.inline_queue.push(task)
         if self.callers:
             self.wake_caller()
         return 0
 
-    # Workers
+    cdef int let_go(self, Ref task) except -1:
+        """Take back the resources of a task, and let those in who waited for them."""
+        self.resources.release(task)
+        return self.admit_parked()
 
-    cdef int start_worker(self) except -1:
-        cdef Worker worker = Worker.__new__(Worker)
-        worker.bell = Doorbell()
-        worker.thread = threading.Thread(target=self._work, args=(worker,), daemon=True,
-                                         name=f"srds-worker-{len(self.workers)}")
-        self.workers.append(worker)
-        try:
-            worker.thread.start()
-        except RuntimeError as error:
-            self.workers.remove(worker)
-            raise KernelError(f"no worker thread could be started: {error}", what="threads",
-                              expected="a thread", remedy="raise the limit on threads, or place "
-                              "tasks inline") from error
+    cdef int admit_parked(self) except -1:
+        cdef Ref task = self.resources.next_admitted()
+        while task is not None:
+            self.enqueue(task)
+            task = self.resources.next_admitted()
         return 0
+
+    # What the other floors do
+
+    cdef int need_worker(self) except -1:
+        """See to it that there is a thread for tasks in threads."""
+        raise NotOverridden
 
     cdef int wake_worker(self) except -1:
-        if self.asleep:
-            (<Worker>self.asleep.pop()).bell.ring()
-        elif <size_t>len(self.workers) < self.most_workers:
-            try:
-                self.start_worker()
-            except KernelError as error:
-                # There is at least one: submitting has seen to it.
-                self.most_workers = len(self.workers)
-                _log.warning("going on with %d workers: %s", self.most_workers, error)
+        """There is one more task for the threads."""
+        raise NotOverridden
+
+    cdef int interrupt(self, Ref task) except -1:
+        """Stop a task that has ended in the books where it still runs."""
+        raise NotOverridden
+
+    cdef int failed(self, Ref task, object error) except -1:
+        """The function of a task raised: begin it again, or end it."""
+        raise NotOverridden
+
+    cdef int run_stream(self, Ref task) except -1:
+        """Make items of a stream that is ready."""
+        raise NotOverridden
+
+    cdef int cut_stream(self, Ref task, str end) except -1:
+        """A stream is about to be ended by something else than its generator."""
+        raise NotOverridden
+
+    cdef int end_actors(self, bint cancelled) except -1:
+        """The kernel closes; its calls have ended or are ``cancelled``."""
         return 0
 
-    def _work(self, Worker me not None):
-        """The life of a worker thread."""
-        global srds_is_worker
-        srds_is_worker = 1
-        cdef Ref task
-        while True:
-            task = self.thread_queue.pop()
-            if task is None:
-                # Listening first, then looking again: what comes in between rings.
-                me.bell.listen()
-                self.asleep.append(me)
-                task = self.thread_queue.pop()
-                if task is None:
-                    if self.stopping:
-                        return
-                    me.bell.sleep(0)
-                    continue
-                if me in self.asleep:
-                    self.asleep.remove(me)
-            me.running = task
-            try:
-                self.run_task(task)
-            except BaseException:
-                # Only a sink that failed, or an interruption that came too late, can raise here.
-                _log.exception("after task %s", task.function.name)
-            me.running = None
-            task = None
+    cdef Remote open_remote(self):
+        """The other processes, when the first task is to run there."""
+        raise KernelError("this kernel has no other processes", what="placement 'process'",
+                          expected="inline or thread", remedy="use a Kernel")
 
-    cdef int wake_caller(self) except -1:
-        """Something changed that those who wait for a task may have to act on."""
-        for bell in self.callers:
-            (<Doorbell>bell).ring()
-        return 0
-
-    # Running
-
-    cdef bint run_one_inline(self) except -1:
-        cdef Ref task = self.inline_queue.pop()
-        if task is None:
-            return False
-        self.run_task(task)
-        return True
-
-    cdef int run_task(self, Ref task) except -1:
-        """Run a ready task in this thread. Its error is kept in the task; only what must stop
-        this thread (Ctrl-C in the main thread) is raised."""
-        cdef Ref previous
-        cdef object value = None
-        cdef object error = None
-        if task.deadline_ns and monotonic_ns() >= task.deadline_ns:
-            self.miss(task)
-            return 0
-        task.state = RUNNING
-        task.thread = thread_ident()
-        if task.scope is not None:
-            task.started_ns = monotonic_ns()
-        if self.on_started is not None:
-            self.tell(self.on_started, (task,))
-        previous = enter(task)
-        if previous is not None:
-            previous.helping += 1
-        try:
-            if task.kwargs is None:
-                value = task.function.call(*resolved(task.args))
-            else:
-                value = task.function.call(*resolved(task.args), **resolved_names(task.kwargs))
-        except BaseException as raised:
-            error = raised
-        leave(previous)
-        if previous is not None:
-            previous.helping -= 1
-        if task.interrupted:
-            # Under the GIL nobody can aim at this task any more; an exception still on its way
-            # must not hit the next one.
-            PyThreadState_SetAsyncExc(task.thread, NULL)
-        if task.state != RUNNING:
-            return 0    # given up meanwhile: cancelled, or too late
-        if error is None and task.deadline_ns and monotonic_ns() >= task.deadline_ns:
-            self.miss(task)
-            return 0
+    cdef int end_elsewhere(self, Ref task, bint ok, object value) except -1:
+        """A task that ran in another process has ended there, with its result or its error."""
+        if task.state >= ENDING:
+            return 0        # given up meanwhile: cancelled, or too late
+        if ok and task.deadline_ns and monotonic_ns() >= task.deadline_ns:
+            task.slot = 0
+            return self.miss(task)
+        if not ok:
+            return self.failed(task, value)
         task.state = ENDING
-        if error is None:
-            self.complete(task, DONE, value)
-        else:
-            self.fail(task, error)
-            if isinstance(error, (KeyboardInterrupt, SystemExit)) and not srds_is_worker:
-                raise error
+        return self.complete(task, DONE, value)
+
+    cdef int append_gathered(self, Ref task, const unsigned char *events, size_t n) except -1:
+        """What a recorded task read in another process."""
+        return 0
+
+    cdef int finish_scope(self, DecisionScope scope) except -1:
+        """Write what is gathered of a decision's tasks."""
         return 0
 
     cdef int fail(self, Ref task, object error) except -1:
@@ -347,11 +359,11 @@ cdef class Scheduler:
 
     cdef int complete(self, Ref task, int state, object result) except -1:
         """Store a result and tell those who wait for it, and so on down the line of failures."""
-        cdef list waiters
+        cdef object waiters
         cdef list failed = None
-        cdef Ref dependent
         cdef object stop = None
         while True:
+            trace.append(self.ring, task, state, result)
             task.state = <unsigned char>state
             task.result = result
             task.args = None
@@ -359,32 +371,26 @@ cdef class Scheduler:
             waiters = task.waiters
             task.waiters = None
             if task.deadline_ns:
-                self.deadlines_left -= 1
-            if task.threaded:
+                self.deadlines.left -= 1
+            if task.wants:
+                self.asking_ended(task)
+            if task.place == THREAD:
                 self.threads_left -= 1
                 if self.threads_left == 0 and self.callers:
                     self.wake_caller()
+            elif task.place == PROCESS:
+                self.remote_left -= 1
+                if self.remote_left == 0 and self.callers:
+                    self.wake_caller()
             if task.scope is not None:
                 self.task_ended(task)
-            if waiters is not None:
-                for waiter in waiters:
-                    if type(waiter) is Ref:
-                        dependent = <Ref>waiter
-                        if dependent.state != WAITING:
-                            continue
-                        if state == FAILED:
-                            # Marked now, so that it is not listed twice; told in its turn.
-                            dependent.state = ENDING
-                            failed = [] if failed is None else failed
-                            failed.append(dependent)
-                        else:
-                            dependent.missing -= 1
-                            if dependent.missing == 0:
-                                self.make_ready(dependent)
-                    elif type(waiter) is Completions:
-                        (<Completions>waiter).complete(task)
-                    else:
-                        waiter()
+            if type(waiters) is list:
+                for waiter in <list>waiters:
+                    failed = self.tell_waiter(task, waiter, failed)
+            elif waiters is not None:
+                failed = self.tell_waiter(task, waiters, failed)
+            if type(task.function) is Method:
+                (<Method>task.function).mailbox.ended(task)
             if self.on_finished is not None:
                 try:
                     self.tell(self.on_finished, (task,))
@@ -397,6 +403,40 @@ cdef class Scheduler:
             raise stop
         return 0
 
+    cdef list tell_waiter(self, Ref task, object waiter, list failed):
+        """Tell one who waited that the task is done; those that fail with it join ``failed``."""
+        cdef Ref dependent
+        if task.place == PROCESS and type(waiter) is not Completions:
+            self.remote.attend(-1)
+        if type(waiter) is Ref:
+            dependent = <Ref>waiter
+            if dependent.state != WAITING:
+                pass
+            elif task.state == FAILED:
+                # Marked now, so that it is not listed twice; told in its turn.
+                dependent.state = ENDING
+                failed = [] if failed is None else failed
+                failed.append(dependent)
+            else:
+                dependent.missing -= 1
+                if dependent.missing == 0:
+                    self.make_ready(dependent)
+        elif type(waiter) is Completions:
+            (<Completions>waiter).complete(task)
+        else:
+            waiter()
+        return failed
+
+    cdef int asking_ended(self, Ref task) except -1:
+        """A task ends that asked for more than its turn."""
+        if task.wants & PAUSED:
+            task.wants &= ~PAUSED
+            self.pauses.left -= 1
+        # One that still runs, though nobody waits for it, keeps what it has until it stops.
+        if task.wants & HOLDS and (task.place == PROCESS or not task.interrupted):
+            self.let_go(task)
+        return 0
+
     cdef int task_ended(self, Ref task) except -1:
         """Called for each task of a decision when it ends; the kernel notes it."""
         return 0
@@ -405,110 +445,62 @@ cdef class Scheduler:
 
     cdef int set_deadline(self, Ref task, int64_t deadline_ns) except -1:
         task.deadline_ns = deadline_ns
-        self.deadlines_left += 1
-        if <size_t>len(self.deadlines) > 2 * self.deadlines_left + 64:
-            # The deadlines of tasks that made it in time must not keep their results alive.
-            self.deadlines = [entry for entry in self.deadlines if (<Ref>entry[2]).state < DONE]
-            heapify(self.deadlines)
-        self.deadlines_set += 1
-        heappush(self.deadlines, (deadline_ns, self.deadlines_set, task))
-        if self.callers and self.deadlines[0][2] is task:
+        task.wants |= URGENT
+        if self.deadlines.add(task, deadline_ns) and self.callers:
             self.wake_caller()
         return 0
 
-    cdef int64_t first_deadline(self) except -1:
-        """The next deadline of a task that is not done; 0 when there is none."""
-        while self.deadlines:
-            if (<Ref>self.deadlines[0][2]).state < ENDING:
-                return self.deadlines[0][0]
-            heappop(self.deadlines)
-        return 0
-
     cdef int miss_the_late(self) except -1:
-        cdef int64_t first = self.first_deadline()
-        while first and monotonic_ns() >= first:
-            self.miss(<Ref>self.deadlines[0][2])
-            first = self.first_deadline()
+        cdef Ref task = self.deadlines.due(monotonic_ns())
+        while task is not None:
+            self.miss(task)
+            task = self.deadlines.due(monotonic_ns())
         return 0
 
     cdef int miss(self, Ref task) except -1:
         """End a task by its deadline; recorded, because in a replay the clock has no say."""
-        cdef bint running = task.state == RUNNING
+        cdef bint begun = task.state == RUNNING or (task.place == PROCESS and task.slot)
+        if task.wants & STREAMS:
+            self.cut_stream(task, "late")
         task.state = ENDING
-        if task.scope is not None and task.scope.recorded:
+        if task.scope is not None and task.scope.recorded and not task.wants & STREAMS:
             try:
                 task.scope.boundary.keep(task, "deadline", "kernel", None, True)
             except Exception as error:
                 self.fail(task, error)
                 raise
-        if running:
+        if begun:
             self.interrupt(task)
+        return self.end_late(task)
+
+    cdef int end_late(self, Ref task) except -1:
+        """End a task, which is ENDING, by its deadline."""
+        if task.options is not None and task.options.fallback is not NO_FALLBACK:
+            return self.complete(task, DONE, task.options.fallback)
         return self.fail(task, deadline_missed(task))
 
-    # Stopping
-
-    cdef int interrupt(self, Ref task) except -1:
-        """Raise TaskCancelled between two byte codes of a task that runs in another thread."""
-        if task.interrupted:
-            return 0
-        task.interrupted = 1
-        if task.thread != thread_ident():
-            # While another task runs on top of it, that one would be hit; it looks afterwards.
-            if task.helping == 0:
-                PyThreadState_SetAsyncExc(task.thread, <PyObject *>TaskCancelled)
-            if self.callers:
-                self.wake_caller()
+    cdef int wake_caller(self) except -1:
+        """Something changed that those who wait for a task may have to act on."""
+        for bell in self.callers:
+            (<Doorbell>bell).ring()
         return 0
 
-    cdef int heed_interruption(self) except -1:
-        """Raise TaskCancelled in a task that was told to stop while it waited."""
-        cdef Ref here = current()
-        if here is not None and here.interrupted == 1 and here.helping == 0:
-            here.interrupted = 2
-            PyThreadState_SetAsyncExc(thread_ident(), NULL)
-            raise cancelled_error(here)
-        return 0
 
-    cdef int cancel_all(self) except -1:
-        cdef Ref task
-        cdef ReadyQueue queue
-        cdef Worker worker
-        for queue in (self.inline_queue, self.thread_queue):
-            while True:
-                task = queue.pop()
-                if task is None:
-                    break
-                task.state = ENDING
-                self.fail(task, cancelled_error(task))
-        for worker in self.workers:
-            task = worker.running
-            if task is not None and task.state == RUNNING:
-                self.interrupt(task)
-                task.state = ENDING
-                self.fail(task, cancelled_error(task))
-        return 0
-
-    cdef int stop_workers(self, bint cancelled) except -1:
-        cdef Worker worker
-        cdef int64_t until = monotonic_ns() + <int64_t>GRACE_SECONDS * 1000000000
-        self.stopping = True
-        for worker in self.workers:
-            worker.bell.ring()
-        for worker in self.workers:
-            if cancelled or (worker.running is not None and worker.running.interrupted):
-                worker.thread.join(max(0.0, (until - monotonic_ns()) / 1e9))
-            else:
-                worker.thread.join()
-            if worker.thread.is_alive():
-                _log.warning("%s does not stop; its thread is left behind",
-                             worker.running.function.name if worker.running is not None
-                             else "a task")
-        return 0
+cdef unsigned char place_named(str placement):
+    if placement == "inline":
+        return INLINE
+    return THREAD if placement == "thread" else PROCESS
 
 
 cdef bint in_worker() noexcept:
     """Whether the calling thread is a kernel's worker."""
     return srds_is_worker
+
+
+cdef void be_worker() noexcept:
+    """Make the calling thread one that may run what it waits for, as a worker may."""
+    global srds_is_worker
+    srds_is_worker = 1
 
 
 cdef bint is_root(Ref task) noexcept:
@@ -517,23 +509,29 @@ cdef bint is_root(Ref task) noexcept:
             and task.id.lo == task.scope.decision.lo)
 
 
+cdef inline object result_of(Ref task):
+    """The value of a task that has one."""
+    result = task.result
+    return (<Encoded>result).decode() if type(result) is Encoded else result
+
+
 cdef tuple resolved(tuple args):
     """The arguments, with references replaced by their results."""
     for argument in args:
         if type(argument) is Ref:
-            return tuple([(<Ref>value).result if type(value) is Ref else value for value in args])
+            return tuple([result_of(<Ref>value) if type(value) is Ref else value for value in args])
     return args
 
 
 cdef dict resolved_names(dict kwargs):
-    return {name: (<Ref>value).result if type(value) is Ref else value
+    return {name: result_of(<Ref>value) if type(value) is Ref else value
             for name, value in kwargs.items()}
 
 
 cdef object unwrap(Ref task):
     """The result of a task that is done; raises its error."""
     if task.state == DONE:
-        return task.result
+        return result_of(task)
     # With the traceback of the task each time: raised by several callers, it would grow otherwise.
     error, traceback = task.result
     raise error.with_traceback(traceback)

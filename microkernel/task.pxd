@@ -19,6 +19,23 @@ cdef enum State:
     FAILED = 5      # the result is (error, traceback)
 
 
+cdef enum Place:
+    INLINE = 0      # the thread that waits for the task
+    THREAD = 1      # a worker thread of the kernel
+    PROCESS = 2     # another process: the kernel's ``remote`` has it
+
+
+cdef enum Wants:    # what a task asks for beside its turn, and what it has of it: most have none
+    URGENT = 1      # a priority or a deadline: a queue puts it before those without
+    NEEDS = 2       # resources
+    HOLDS = 4       # it has them
+    LENDS = 8       # its share of the CPUs, while it waits for another task
+    STREAMS = 16    # a generator, whose items are taken one by one
+    PARKED = 32     # its arguments are there, and it waits for resources
+    PAUSED = 64     # ... for the time to begin again
+    STALLED = 128   # ... for somebody to take the items it has made
+
+
 cdef struct Ledger:
     # What a task has read so far: per input the hash of (kind, source, key), to number repeats.
     size_t length
@@ -57,19 +74,24 @@ cdef class Ref:
     cdef object kwargs
     cdef object result
     cdef object kernel
-    cdef list waiters
+    cdef object options         # TaskOptions; None asks for nothing
+    cdef object waiters         # None, one, or a list of several; see add_waiter
     cdef dict attachments
     cdef DecisionScope scope
     cdef Ledger *ledger
     cdef PyObject *coroutine    # borrowed: the one that was running when this task began
     cdef uint64_t children
     cdef int64_t deadline_ns
-    cdef int64_t started_ns
+    cdef int64_t started       # in ticks of the trace; 0: it has not begun
     cdef unsigned long thread
+    cdef unsigned int slot      # the entry that stands for the task with ``remote``; 0: none
     cdef int missing
-    cdef int helping            # tasks that run on top of this one in its thread
+    cdef unsigned short helping     # tasks that run on top of this one in its thread
+    cdef unsigned char priority     # 0 to 63, the most urgent
+    cdef unsigned char wants        # see Wants
     cdef unsigned char state
-    cdef unsigned char threaded
+    cdef unsigned char place
+    cdef unsigned char attempt      # how often it has been begun again
     cdef unsigned char interrupted
 
     cdef Ledger *open_ledger(self) except NULL

@@ -4,10 +4,11 @@ A ``Ref`` is the record and at once the handle that the program holds, so that a
 allocation. Which task the code at hand runs in is found through a thread-local pointer for
 functions and a context variable for coroutines, which leave and re-enter their thread.
 """
-import asyncio
+import sys
 import threading
 from contextvars import ContextVar
 
+cimport cython
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
@@ -190,6 +191,7 @@ cdef class DecisionScope:
             free(self.inputs.data)
 
 
+@cython.freelist(2048)
 cdef class Ref:
     """A task and the promise of its result. Made by ``Kernel.submit`` and ``Kernel.put``.
 
@@ -232,6 +234,11 @@ cdef class Ref:
     def failed(self):
         """Whether the task ended with an error."""
         return self.state == FAILED
+
+    @property
+    def attempts(self):
+        """How often the task was begun again, after an error or the end of its process, and 1."""
+        return self.attempt + 1
 
     @property
     def subject(self):
@@ -330,8 +337,9 @@ cdef class Ref:
 
 def running_lane():
     """The coroutine's asyncio task that the calling code runs in, else the thread."""
+    asyncio = sys.modules.get("asyncio")    # where nobody has imported it, there are no coroutines
     try:
-        lane = asyncio.current_task()
+        lane = None if asyncio is None else asyncio.current_task()
     except RuntimeError:
         lane = None
     return threading.current_thread() if lane is None else lane

@@ -321,9 +321,10 @@ class TestCancelling:
 
 class TestDeadlines:
     def test_a_task_that_has_not_started_misses_its_deadline(self) -> None:
-        gate, ran = threading.Event(), []
+        begun, gate, ran = threading.Event(), threading.Event(), []
         with Kernel(ONE_THREAD) as kernel:
-            kernel.submit(gate.wait)
+            kernel.submit(lambda: (begun.set(), gate.wait()))
+            assert begun.wait(30)
             ref = kernel.options(deadline=0.01).submit(ran.append, 1)
             with pytest.raises(DeadlineMissed, match="append had no result by its deadline"):
                 kernel.get(ref)

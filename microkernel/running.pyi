@@ -1,0 +1,3 @@
+from microkernel.scheduler import Scheduler
+
+class Runner(Scheduler): ...

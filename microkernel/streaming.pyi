@@ -1,0 +1,3 @@
+from microkernel.waiting import Waiter
+
+class Streamer(Waiter): ...

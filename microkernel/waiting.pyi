@@ -1,0 +1,3 @@
+from microkernel.running import Runner
+
+class Waiter(Runner): ...
