@@ -1,0 +1,6 @@
+from typing import Any
+
+class Encoded:
+    @property
+    def is_decoded(self) -> bool: ...
+    def get(self) -> Any: ...

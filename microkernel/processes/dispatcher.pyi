@@ -1,0 +1,6 @@
+from microkernel.processes.station import Station
+from microkernel.ready_queue import ReadyQueue
+
+class Dispatcher(Station):
+    @property
+    def queue(self) -> ReadyQueue: ...

@@ -1,0 +1,3 @@
+from microkernel.processes.payload_reader import PayloadReader
+
+class PayloadWriter(PayloadReader): ...

@@ -1,0 +1,9 @@
+from microkernel.remote import Remote
+
+class Handler: ...
+
+class Station(Remote):
+    @property
+    def index(self) -> int: ...
+    @property
+    def control_fd(self) -> int: ...
