@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
-from srds.commands import demo, explain, log, perturb, replay, show, verify, why
+from srds.commands import demo, explain, log, perturb, replay, show, top, verify, why
 from srds.commands.options import JSON_ASKED
 from srds.rendering import describe, print_error, print_json
 
@@ -101,6 +101,7 @@ def application() -> typer.Typer:
         explain.explain,
         perturb.perturb,
         verify.verify,
+        top.top,
     ):
         app.command()(command)
     return app
