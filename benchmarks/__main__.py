@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import subprocess
 import sys
 import time
@@ -90,13 +89,7 @@ def _apart(bench: Bench, quick: bool, deadline: float) -> list[Figure]:
     if finished.returncode:
         _say(f"{bench.name} ended with status {finished.returncode}")
         return []
-    return [_figure(line) for line in finished.stdout.splitlines()]
-
-
-def _figure(line: str) -> Figure:
-    fields = json.loads(line)
-    del fields["ratio"]
-    return Figure(**fields)
+    return [Figure.parse(line) for line in finished.stdout.splitlines()]
 
 
 def _say(text: str) -> None:

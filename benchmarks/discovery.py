@@ -1,6 +1,6 @@
-"""Finds the benches: each module beside this one, but for the harness, has ``benches()``.
+"""Finds the benches: each module or package here, but for the harness, has ``benches()``.
 
-Importing such a module must be cheap: what it measures is imported when it is measured.
+Importing such a one must be cheap: what it measures is imported when it is measured.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ __all__ = ["benches_of", "module_names", "modules_for"]
 FOLDER = Path(__file__).parent
 HARNESS = frozenset(
     {"__init__", "__main__", "discovery", "document", "measure", "peers", "scratch"}
+    | {"granularity", "load", "process_tree"}
 )
 
 
 def module_names(folder: Path = FOLDER) -> list[str]:
-    """The names of all modules with benches, sorted."""
-    return sorted(path.stem for path in folder.glob("*.py") if path.stem not in HARNESS)
+    """The names of all modules and packages with benches, sorted."""
+    packages = (path.parent.name for path in folder.glob("*/__init__.py"))
+    modules = (path.stem for path in folder.glob("*.py") if path.stem not in HARNESS)
+    return sorted([*packages, *modules])
 
 
 def modules_for(names: Iterable[str], modules: Iterable[str]) -> list[str]:

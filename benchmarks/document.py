@@ -39,8 +39,8 @@ def rewritten(page: str, figures: Iterable[Figure], heading: str) -> str:
     table = [
         f"Measured on {heading}.",
         "",
-        "| bench | ours | peer | theirs | times better |",
-        "| --- | ---: | --- | ---: | ---: |",
+        "| bench | ours | peer | theirs | times better | goal |",
+        "| --- | ---: | --- | ---: | ---: | --- |",
         *rows,
     ]
     return f"{before}{BEGIN}\n\n" + "\n".join(table) + f"\n\n{END}{after}"
@@ -70,7 +70,20 @@ def _row(figure: Figure) -> str:
     theirs = "" if figure.theirs is None else _amount(figure.theirs, figure.unit)
     ratio = "" if figure.ratio is None else f"{figure.ratio:.3g}"
     ours = _amount(figure.ours, figure.unit)
-    return f"| `{figure.bench}` | {ours} | {figure.peer or ''} | {theirs} | {ratio} |"
+    cells = [f"`{figure.bench}`", ours, figure.peer or "", theirs, ratio, _goal(figure)]
+    return f"| {' | '.join(cells)} |"
+
+
+def _goal(figure: Figure) -> str:
+    bounds = []
+    if figure.goal is not None:
+        sign = "≥" if figure.better == "higher" else "≤"
+        bounds.append(f"{sign} {_amount(figure.goal, figure.unit)}")
+    if figure.goal_ratio is not None:
+        bounds.append(f"≥ {figure.goal_ratio:.3g} ×")
+    if not bounds:
+        return ""
+    return f"{', '.join(bounds)}: {'met' if figure.met else '**missed**'}"
 
 
 def _amount(value: float, unit: str) -> str:

@@ -62,10 +62,13 @@ BENCHES = {
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
+    """The harness alone, with no benches, and no peers that would have to be downloaded."""
     package = tmp_path / "benchmarks"
     package.mkdir()
     for name in HARNESS:
         shutil.copy(FOLDER / f"{name}.py", package)
+    with (package / "peers.py").open("a") as peers:
+        peers.write("\nENVIRONMENTS = ()\n")
     (tmp_path / "docs").mkdir()
     page = f"# Benchmarks\n\nAbove.\n\n{BEGIN}\n\nold table\n\n{END}\n\nBelow.\n"
     (tmp_path / "docs" / "benchmarks.md").write_text(page)
