@@ -204,6 +204,8 @@ cdef class Fabric(Dispatcher):
             self.places[station].up = True
             if self.places[station].general:
                 self.dispatch()
+                # Whoever waits has not reckoned with it: there may be something to take over.
+                srds_bell_ring(self.bell)
 
     @property
     def objects(self):
