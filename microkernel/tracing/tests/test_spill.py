@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[3]
-SOURCE = Path(__file__).with_name("c" / "spill_stress.c")
+SOURCE = Path(__file__).with_name("c") / "spill_stress.c"
 TASKS = 300_000
 
 pytestmark = pytest.mark.timeout(120)
