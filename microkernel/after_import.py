@@ -7,23 +7,26 @@ generator from the operating system) is not an input of the decision.
 
 from __future__ import annotations
 
-import importlib.abc
 import importlib.machinery
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING, cast
 
 from microkernel.task import unwatched
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader
 
 __all__ = ["after_import", "forget"]
 
 _expected: dict[str, Callable[[], None]] = {}
 
 
-class _Loader(importlib.abc.Loader):
+class _Loader:
     """The real loader, followed by what was asked for."""
 
-    def __init__(self, loader: importlib.abc.Loader, then: Callable[[], None]) -> None:
+    def __init__(self, loader: Loader, then: Callable[[], None]) -> None:
         self._loader = loader
         self._then = then
 
@@ -37,7 +40,7 @@ class _Loader(importlib.abc.Loader):
         self._then()
 
 
-class _Finder(importlib.abc.MetaPathFinder):
+class _Finder:
     """Stands first in line, and only for the modules that are expected."""
 
     def find_spec(
@@ -51,7 +54,7 @@ class _Finder(importlib.abc.MetaPathFinder):
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, then)
+            spec.loader = cast("Loader", _Loader(spec.loader, then))
         return spec
 
 

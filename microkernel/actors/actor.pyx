@@ -9,7 +9,7 @@ by ``start``, which each placement implements.
 
 Modelled on Ray's actors; an exception of a method goes to its caller and the actor lives on.
 """
-import asyncio
+import sys
 from collections import deque
 
 from libc.stdint cimport int64_t
@@ -151,8 +151,9 @@ cdef class Actor(Mailbox):
         cdef Ref call
         cdef list waiting
         try:
-            asyncio.get_running_loop()
-        except RuntimeError:
+            # Where nobody has imported it, no loop runs.
+            sys.modules["asyncio"].get_running_loop()
+        except (KeyError, RuntimeError):
             pass
         else:
             raise ActorBusy(f"{self.described} has {self.pending} calls that have not ended",

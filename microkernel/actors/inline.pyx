@@ -3,8 +3,6 @@
 Only the front of the queue is ready, as any inline task is; when it has returned, the next one is.
 Who waits for a call that is not at the front so runs those before it first.
 """
-import asyncio
-
 from microkernel.actors.actor cimport Actor
 from microkernel.mailbox cimport Method
 from microkernel.task cimport ENDING, INLINE, READY, RUNNING, Ref
@@ -71,6 +69,8 @@ cdef class InlineActor(Actor):
 
     def run(self, coroutine):
         """The result of a coroutine, whatever loop the calling thread is in."""
+        import asyncio      # slow, and most have no coroutines
+
         if self.loop is None:
             self.loop = asyncio.new_event_loop()
         around = asyncio._get_running_loop()

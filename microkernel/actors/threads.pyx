@@ -7,7 +7,6 @@ call needs. ``concurrency`` threads share the queue of one actor.
 A class with ``async`` methods runs in one thread, on an event loop of its own, on which as many of
 its calls are open as its concurrency allows. Its other methods run on the loop, too, between them.
 """
-import asyncio
 import logging
 import threading
 
@@ -135,6 +134,8 @@ cdef class CoroutineActor(ThreadActor):
 
     def _work_on_loop(self):
         """The life of the thread."""
+        import asyncio      # slow, and most have no coroutines
+
         self.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self.loop)
         try:
@@ -197,6 +198,8 @@ cdef class CoroutineActor(ThreadActor):
             self.engine.miss(call)
             return
         call.state = RUNNING
+        from asyncio import CancelledError
+
         call.thread = thread_ident()
         trace.begin_coroutine(self.engine.ring, call)
         if self.engine.on_started is not None:
@@ -209,7 +212,7 @@ cdef class CoroutineActor(ThreadActor):
             else:
                 value = await call.function.call(*resolved(call.args),
                                                  **resolved_names(call.kwargs))
-        except asyncio.CancelledError:
+        except CancelledError:
             error = cancelled_error(call)
         except BaseException as raised:
             error = raised

@@ -4,8 +4,6 @@ Only who uses a flow ever sleeps in it, and helps before it sleeps: it runs the 
 in a worker of the kernel also those of the threads, so that a task may use a flow on a kernel with
 one thread.
 """
-import asyncio
-
 from libc.stdint cimport int64_t
 
 from microkernel.flows.channel cimport Channel
@@ -75,6 +73,8 @@ cdef class WaitedPart(RunningPart):
 
     async def _until(self, int awaited, Channel channel):
         """``wait_for`` for coroutines."""
+        import asyncio      # whoever awaits has it; others start without
+
         loop = asyncio.get_running_loop()
         self.run_inline()
         while not self.holds(awaited, channel, None):

@@ -43,6 +43,7 @@ from microkernel.processes.payload import UnfinishedReferences
 cdef enum:
     WINDOW_NS = 200000          # work that a worker is sent ahead
     MOST_AHEAD = 2048           # tasks
+    HANDED_OUT_NS = 1500
 
 
 cdef void ring_driver(void *bell) noexcept nogil:
@@ -119,7 +120,8 @@ cdef class Dispatcher(Station):
                     and self.sent[station] < place.limit and self.sent[station] < least:
                 least = self.sent[station]
                 found = station
-                if least == 0:
+                # Of what takes no longer than to hand it out, one worker does as much as two.
+                if least == 0 or place.done and place.length_ns < HANDED_OUT_NS:
                     break
         return found
 
@@ -209,7 +211,8 @@ cdef class Dispatcher(Station):
         moment's work, or behind a task that takes longer than a window (or stands still)."""
         cdef Place *place = &self.places[station]
         cdef int64_t now
-        if self.sent[station] * place.length_ns > WINDOW_NS // 4:
+        if self.sent[station] * place.length_ns > WINDOW_NS // 4 \
+                and place.length_ns >= HANDED_OUT_NS:
             return True
         now = monotonic_ns()
         if place.seen_done != place.done or place.seen_ns == 0:

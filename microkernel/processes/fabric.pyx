@@ -67,6 +67,7 @@ cdef enum:
     STEP_US = 2000              # between the attendant's looks
     STEPS = 50                  # without anything under way, before it sleeps
     MOST_FAILED_STARTS = 3
+    MOST_COUNTED = 255          # attempts, in the byte that a record has for them
     CLOSING_NS = 2000000000     # for workers to end by themselves
 
 cdef object _log = logging.getLogger("microkernel")
@@ -368,7 +369,7 @@ cdef class Fabric(Dispatcher):
         if begun:
             if task.wants & STREAMS and channel_of(task).made:
                 retries = 0         # what was taken of it cannot be taken back
-            task.attempt += 1
+            task.attempt += task.attempt < MOST_COUNTED
             if task.options is not None:
                 retries = task.options.crash_retries
             if task.attempt > retries:
