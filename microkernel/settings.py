@@ -125,8 +125,8 @@ class TaskOptions:
     ``retries`` is how often it is begun again after an error that ``retry_on`` names: exception
     classes, or a function of the error that says whether. ``backoff`` is the pause before that in
     seconds; it doubles each time. ``crash_retries`` is how often it is begun again after the
-    process that ran it died, 0 for a task that must not run twice; then it ends with
-    ``WorkerCrashed``.
+    process that ran it died, 0 for a task that must not run twice, 255 for no limit; then it ends
+    with ``WorkerCrashed``.
     """
 
     placement: str | None = None
