@@ -23,8 +23,7 @@ enum {                              /* kinds of messages */
     SRDS_CALL = 6,                  /* srds_task: call a method of the actor `parent` */
     SRDS_ACTOR_END = 7,             /* srds_task: end the actor `parent` */
     SRDS_FLOW = 8,                  /* srds_message: whatever flows say to each other */
-    SRDS_CONTROL = 9,               /* srds_message: stop, dump, and the like */
-    SRDS_REQUEST = 10,              /* srds_task: asks the driver for something; see station.pyx */
+    SRDS_CONTROL = 9,               /* srds_message: what has no kind of its own */
     SRDS_KINDS = 16
 };
 
@@ -33,7 +32,6 @@ enum {                              /* flags of a task */
     SRDS_RECORDED = 2,              /* of a recorded decision, whose 16 bytes come first; in the
                                        answer, what it read comes first */
     SRDS_STREAMING = 4,             /* a generator: one SRDS_ITEM each, then SRDS_DONE */
-    SRDS_TEMPLATE = 8,              /* a recorded subgraph: see flows */
     SRDS_IN_BLOCK = 16,             /* the payload is the handle of a block that holds it */
     SRDS_METHOD = 32                /* `function` is the number of a method of an actor */
 };

@@ -88,7 +88,7 @@ static inline void srds_ring_damage(srds_ring *ring) {
 
 static inline uint32_t srds_message_fixed(unsigned kind) {
     switch (kind) {
-    case SRDS_TASK: case SRDS_ACTOR: case SRDS_CALL: case SRDS_ACTOR_END: case SRDS_REQUEST:
+    case SRDS_TASK: case SRDS_ACTOR: case SRDS_CALL: case SRDS_ACTOR_END:
         return sizeof(srds_task);
     case SRDS_DONE: case SRDS_ITEM:
         return sizeof(srds_completion);

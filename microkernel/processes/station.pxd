@@ -30,12 +30,10 @@ cdef extern from "microkernel/processes/control.h" nogil:
         SRDS_ACTOR_END
         SRDS_FLOW
         SRDS_CONTROL
-        SRDS_REQUEST
     enum:
         SRDS_NAMED
         SRDS_RECORDED
         SRDS_STREAMING
-        SRDS_TEMPLATE
         SRDS_IN_BLOCK
         SRDS_METHOD
     enum:

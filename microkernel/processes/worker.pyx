@@ -545,8 +545,7 @@ cdef class Worker(Station):
         return True
 
     cdef int interrupt(self, Ref task) except -1:
-        if not self.take_back(task):
-            pass        # a thief runs it; its answer will be for nobody
+        self.take_back(task)        # or else a thief runs it, and its answer is for nobody
         return 0
 
     cdef int attend(self, int change) except -1:
